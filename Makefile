@@ -1,0 +1,40 @@
+# `make explore` needs the core packages only; every other target installs the dev extra as well.
+# After `make clean`, `make PYTHON=python3.12 explore` builds the environment with another Python.
+PYTHON ?= python3
+BIN := .venv/bin
+
+# The build tools, too, are installed in the versions of constraints.txt.
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
+
+.PHONY: explore test lint check bench clean
+
+explore: .venv/core
+	$(BIN)/syq-dse explore --target zcu102
+
+test: .venv/dev
+	$(BIN)/python -m pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy syq_dse
+
+check: lint test
+
+bench: .venv/dev
+	set -e; for file in benchmarks/*.py; do $(BIN)/python "$$file"; done
+
+clean:
+	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The two stamps are written last, so that an installation that broke off starts anew.
+.venv/core: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install -e .
+	touch $@
+
+.venv/dev: .venv/core
+	$(BIN)/python -m pip install -e '.[dev]'
+	touch $@

@@ -1,0 +1,1 @@
+"""Networks, one TOML file each, and published accuracies; read with importlib.resources."""

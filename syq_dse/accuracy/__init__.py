@@ -1,0 +1,1 @@
+"""Where accuracies come from: published figures now, measured sensitivities later."""

@@ -1,0 +1,47 @@
+"""Where a name becomes a file: the shipped networks, targets, prices and studies, or a user's path."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from syq_dse.errors import InputError, unknown
+
+
+@cache
+def folder(package: str) -> Path:
+    """The folder of a data package: `models`, `hwmodels` or `studies`.
+
+    Installed, it is `syq_dse.models`; in a checkout that is not installed, it lies beside `syq_dse`.
+    """
+    try:
+        return Path(str(resources.files(f"syq_dse.{package}")))
+    except ModuleNotFoundError:
+        return Path(__file__).resolve().parent.parent / package
+
+
+def names(package: str, subfolder: str = "") -> list[str]:
+    """The names that a data package offers, sorted."""
+    return sorted(path.stem for path in (folder(package) / subfolder).glob("*.toml"))
+
+
+def find(kind: str, name: str, package: str, subfolders: tuple[str, ...] = ("",)) -> Path:
+    """The file of a shipped name, or the user's own file where `name` is a path to a TOML file.
+
+    Raises:
+        InputError: neither such a name nor such a file.
+    """
+    if name.endswith(".toml") or "/" in name:
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(f"{kind} '{name}': no such file")
+        return path
+    known = [n for subfolder in subfolders for n in names(package, subfolder)]
+    if name not in known:
+        raise InputError(f"{unknown(kind, name, known)}; a path to a .toml file works too")
+    return next(
+        path
+        for path in (folder(package) / s / f"{name}.toml" for s in subfolders)
+        if path.is_file()
+    )

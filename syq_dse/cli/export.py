@@ -1,0 +1,23 @@
+"""`syq-dse export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--point", default="knee", show_default=True, help="Id, number or name of a point.")
+@click.option("--format", "kind", type=click.Choice(["train"]), default="train", show_default=True)
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder.  [default: .]")
+def command(run: Path, point: str, kind: str, out: Path | None) -> None:
+    """Write a point of a run: its scheme, folding, cost and accuracy as JSON, which training reads.
+
+    \b
+    Example: syq-dse export runs/fmnist-vgg-zcu102 --point knee -o exported
+    """
+    from syq_dse.search.export import export_train
+
+    click.echo(str(export_train(run, point, out or Path())))

@@ -1,0 +1,54 @@
+"""What a hardware unit is made of, before anything has a price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from syq_dse.cost.integers import Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Banks of depth x width bits, each with one write and one read port."""
+
+    width: Any  # bits; an array, as depth and banks
+    depth: Any
+    banks: Any = 1
+    constant: bool = False  # never written: LUTs hold it as a table, and it loads with the bitstream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Exact counts of one unit, for many foldings at once.
+
+    `lut` names what LUTs are spent on; a family's calibration has a price for each name.
+    """
+
+    lut: Mapping[str, Any]  # [bits], by what they do
+    ff: Any  # flip-flops
+    dsp: Any = 0
+    memories: tuple[Memory, ...] = ()
+    dram_bits: Any = 0  # read from DRAM for one image
+    work: Mapping[str, Any] = field(default_factory=dict)  # for one image, by name of energy price
+
+
+def tree_bits(operands: Ints, width: Ints) -> tuple[Ints, Ints]:
+    """Adder bits of a binary tree, and the width of its sum.
+
+    Each level halves the operands and adds one bit; an odd operand passes on.
+
+    >>> import numpy as np
+    >>> bits, width = tree_bits(np.array([4]), np.array([4]))  # 2 adders of 5 bits, 1 of 6
+    >>> int(bits[0]), int(width[0])
+    (16, 6)
+    """
+    operands, width = operands.copy(), width.copy()
+    bits = operands * 0
+    while (operands > 1).any():
+        active = operands > 1
+        width = width + active
+        bits = bits + (operands // 2) * width * active
+        operands = (operands + 1) // 2
+    return bits, width

@@ -1,0 +1,165 @@
+"""The units of each layer and their resources: what estimate() and the table both add up."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from syq_dse.cost.counts import Counts
+from syq_dse.cost.folding import Folding, Geometry, RamStyle, ResType
+from syq_dse.cost.fpga import Pricing, Resources, resources
+from syq_dse.cost.integers import Ints, ints
+from syq_dse.cost.timing import Queue
+from syq_dse.cost.units import fifo as fifos
+from syq_dse.cost.units import pool as pools
+from syq_dse.cost.units import requant as requants
+from syq_dse.cost.units.add import add
+from syq_dse.cost.units.mac import mac, sum_bits
+from syq_dse.cost.units.scale import scale, scale_max
+from syq_dse.cost.units.weights import weights
+from syq_dse.cost.units.window import window
+from syq_dse.network import Add, Flatten, MaxPool, Node
+from syq_dse.scheme import LayerScheme, Tensor, weight_bits
+
+UNITS = ("window", "weights", "mac", "scale", "requant", "pool", "add", "fifo")
+
+
+def result_bits(geo: Geometry, layer: LayerScheme, bits: int) -> int:
+    """Bits of the accumulator that meets the thresholds, or leaves the last layer."""
+    return sum_bits(geo.fan_in, layer.weights, bits, geo.signed, scale_max(layer))
+
+
+def window_unit(pricing: Pricing, geo: Geometry, bits: int, pe: Ints, simd: Ints) -> Resources:
+    return resources("window", window(geo, bits, pe, simd), pricing)
+
+
+def weights_unit(
+    pricing: Pricing, geo: Geometry, codebook: str, pe: Ints, simd: Ints, style: RamStyle
+) -> Resources:
+    counts = weights(geo, weight_bits(codebook), pe, simd, style)
+    return resources("weights", counts, pricing, style)
+
+
+def mac_unit(
+    pricing: Pricing, geo: Geometry, codebook: str, bits: int, pe: Ints, simd: Ints, res: ResType
+) -> Resources:
+    counts = mac(geo, codebook, bits, pe, simd, res, pricing.family.multiplier)
+    return resources("mac", counts, pricing)
+
+
+def scale_unit(
+    pricing: Pricing, geo: Geometry, layer: LayerScheme, bits: int, pe: Ints, simd: Ints,
+    res: ResType,
+) -> Resources:
+    counts = scale(geo, layer, bits, pe, simd, res, pricing.family.multiplier)
+    return resources("scale", counts, pricing)
+
+
+def requant_unit(
+    pricing: Pricing, geo: Geometry, acc: int, out: Tensor, out_bits: int, pe: Ints, simd: Ints,
+    res: ResType,
+) -> Resources:
+    """The cheaper of thresholds and multiply-add-shift-clip; nothing for the network's result."""
+    if out.kind == "result":
+        return resources("requant", Counts(lut={}, ff=pe * 0), pricing)
+    period = geo.fan_in // simd
+    multiplied = requants.multiply(
+        acc, out_bits, geo.c_out, pe, period, res == "dsp", pricing.family.multiplier[0]
+    )
+    options = [resources("requant", multiplied, pricing)]
+    if not out.signed:
+        searched = requants.thresholds(acc, out_bits, geo.c_out, pe, period)
+        options.append(resources("requant", searched, pricing))
+    stacked = np.stack(np.broadcast_arrays(*options))
+    best = np.argmin(pricing.share_of(stacked), axis=0)
+    return np.take_along_axis(stacked, best[None, ..., None], axis=0)[0]
+
+
+def input_unit(
+    pricing: Pricing, geo: Geometry, bits: int, queue: Queue, pe: Ints, simd: Ints
+) -> Resources:
+    """The queue in front of an engine and the conversion to the words of its window."""
+    word = np.minimum(simd, geo.c_in) * geo.groups_at_once(pe)
+    return _queue(pricing, queue, bits) + resources(
+        "fifo", fifos.converter(bits, queue.lanes, word), pricing
+    )
+
+
+def output_unit(pricing: Pricing, bits: int, pe: Ints, link: int) -> Resources:
+    """The conversion from an engine's PEs to the words of the stream that it writes."""
+    return resources("fifo", fifos.converter(bits, pe, link), pricing)
+
+
+def plain_units(
+    pricing: Pricing,
+    node: Node,
+    bits: tuple[int, ...],
+    out_bits: int,
+    links: tuple[Queue, ...],
+) -> dict[str, Resources]:
+    """The units of a layer without weights, by name; none for flatten.
+
+    Args:
+        bits: precision of each tensor that it reads, with `links` its queues.
+    """
+    if isinstance(node.layer, Flatten):
+        return {}
+    width = links[0].lanes
+    if isinstance(node.layer, Add):
+        unit = "add"
+        counts = add(node, (bits[0], bits[1]), out_bits, width)
+    elif isinstance(node.layer, MaxPool):
+        unit, counts = "pool", pools.max_pool(node, bits[0], width)
+    else:
+        unit, counts = "pool", pools.mean_pool(node, bits[0], out_bits, width)
+    waiting = [_queue(pricing, link, b) for link, b in zip(links, bits, strict=True)]
+    return {unit: resources(unit, counts, pricing), "fifo": sum(waiting[1:], waiting[0])}
+
+
+def engine_units(
+    pricing: Pricing,
+    geo: Geometry,
+    layer: LayerScheme,
+    bits: int,
+    out: Tensor,
+    out_bits: int,
+    queue: Queue,
+    link: int,
+    fold: Folding,
+) -> dict[str, Resources]:
+    """The units of one folded engine, by name, one row of resources each."""
+    pe, simd = ints(fold.pe), ints(fold.simd)
+    acc = result_bits(geo, layer, bits)
+    requant = requant_unit(pricing, geo, acc, out, out_bits, pe, simd, fold.res_type)
+    return {
+        "window": window_unit(pricing, geo, bits, pe, simd),
+        "weights": weights_unit(pricing, geo, layer.weights, pe, simd, fold.ram_style),
+        "mac": mac_unit(pricing, geo, layer.weights, bits, pe, simd, fold.res_type),
+        "scale": scale_unit(pricing, geo, layer, bits, pe, simd, fold.res_type),
+        "requant": requant,
+        "fifo": input_unit(pricing, geo, bits, queue, pe, simd)
+        + output_unit(pricing, out_bits, pe, link),
+    }
+
+
+def _queue(pricing: Pricing, queue: Queue, bits: int) -> Resources:
+    return resources("fifo", fifos.fifo(queue.words, queue.lanes * bits), pricing)
+
+
+def ram_styles(pricing: Pricing, geo: Geometry) -> tuple[RamStyle, ...]:
+    """Where this part can keep the weights of this layer.
+
+    Layers without reuse of their weights can stream them from DRAM.
+    """
+    styles: list[RamStyle] = ["distributed"]
+    if pricing.board.capacity.bram18:
+        styles.append("block")
+    if pricing.family.uram and pricing.board.capacity.uram:
+        styles.append("ultra")
+    if pricing.board.dram.bandwidth_gb_s and geo.positions == 1:
+        styles.append("dram")
+    return tuple(styles)
+
+
+def res_types(pricing: Pricing) -> tuple[ResType, ...]:
+    """What can multiply on this part."""
+    return ("lut", "dsp") if pricing.board.capacity.dsp else ("lut",)

@@ -1,0 +1,245 @@
+"""estimate(): the cost of one design, layer by layer and unit by unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from syq_dse.cost import engine, timing
+from syq_dse.cost.folding import (
+    Folding,
+    Geometry,
+    RamStyle,
+    ResType,
+    check,
+    cycles,
+    foldings,
+    geometry,
+    lanes,
+)
+from syq_dse.cost.fpga import COLUMNS, Pricing, as_mapping
+from syq_dse.cost.integers import Ints, ints
+from syq_dse.errors import InfeasibleError, InputError, unknown
+from syq_dse.network import Network, Node
+from syq_dse.scheme import LayerScheme, Scheme, tensors
+
+LIMIT = 0.8
+"""Share of each resource that a design may fill: past it, place and route rarely closes timing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCost:
+    """One layer of a priced design; the last four fields but `units` are for layers with weights."""
+
+    name: str
+    units: Mapping[str, Mapping[str, int]]  # unit to column of COLUMNS to count
+    input_bits: int
+    output_bits: int
+    cycles: int  # an image
+    scheme: LayerScheme | None = None
+    folding: Folding | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """A priced design."""
+
+    layers: tuple[LayerCost, ...]
+    total: Mapping[str, int]  # by column of COLUMNS
+    interval_cycles: int  # the largest of the layers and of the streams between them
+    latency_cycles: int
+
+
+def geometries(network: Network) -> dict[str, Geometry]:
+    """The geometry of every engine."""
+    written = tensors(network)
+    return {
+        node.name: geometry(node, written[node.inputs[0]].signed) for node in network.engines
+    }
+
+
+def check_interval(network: Network, interval: int) -> None:
+    """Refuse an interval that no folding meets.
+
+    Raises:
+        InfeasibleError: names the slowest layer.
+    """
+    least = {name: geo.positions for name, geo in geometries(network).items()}
+    name = max(least, key=lambda n: least[n])
+    if interval < least[name]:
+        short = least[name] - interval
+        raise InfeasibleError(
+            f"{network.name}: an interval of {interval} cycles is {short} less than {name} needs with "
+            f"one output pixel a cycle; the least is {least[name]}"
+        )
+
+
+def choose(
+    pricing: Pricing,
+    network: Network,
+    scheme: Scheme,
+    interval: int,
+    fixed: Mapping[str, Folding] | None = None,
+) -> dict[str, Folding]:
+    """The folding of every engine that meets the interval with the smallest share of the part.
+
+    Of equal ones the first in the order of `folding.foldings`, RES_TYPES, RAM_STYLES is taken.
+
+    Args:
+        fixed: foldings that are given; they are kept whatever their cycles.
+
+    Raises:
+        InfeasibleError: no folding of a layer meets the interval.
+        InputError: a given folding is not legal, or names no engine.
+    """
+    check_interval(network, interval)
+    fixed = fixed or {}
+    geos = geometries(network)
+    for name, fold in fixed.items():
+        if name not in geos:
+            raise InputError(f"folding.{name}: {unknown('layer with weights', name, geos)}")
+        check(geos[name], scheme.layers[name].granularity, name, fold)
+    queues = timing.queues(network, interval)
+    return {
+        node.name: fixed.get(node.name)
+        or _cheapest(pricing, network, scheme, node, geos[node.name], interval, queues)
+        for node in network.engines
+    }
+
+
+def estimate(
+    pricing: Pricing,
+    network: Network,
+    scheme: Scheme,
+    interval: int,
+    chosen: Mapping[str, Folding],
+) -> Cost:
+    """Price one design: the sum of its units, exact in every count.
+
+    Args:
+        interval: what streams and queues are sized for [cycles].
+        chosen: the folding of every engine, as `choose` gives it.
+    """
+    written = tensors(network)
+    geos = geometries(network)
+    queues = timing.queues(network, interval)
+    layers = []
+    work = {}
+    for node in network.nodes:
+        bits = tuple(scheme.bits[written[name].name] for name in node.inputs)
+        out = written[node.name]
+        if node.has_weights:
+            geo, fold, layer = geos[node.name], chosen[node.name], scheme.layers[node.name]
+            if out.kind == "result":
+                out_bits = engine.result_bits(geo, layer, bits[0])
+            else:
+                out_bits = scheme.bits[out.name]
+            queue = queues[node.name, node.inputs[0]]
+            link = lanes(node.out_shape, interval)
+            units = engine.engine_units(
+                pricing, geo, layer, bits[0], out, out_bits, queue, link, fold
+            )
+            taken = int(cycles(geo, ints(fold.pe), ints(fold.simd)))
+            work[node.name] = int(timing.work(geo, ints(fold.pe), ints(fold.simd)))
+        else:
+            out_bits = scheme.bits.get(out.name, bits[0])
+            links = tuple(queues[node.name, name] for name in node.inputs)
+            units = engine.plain_units(pricing, node, bits, out_bits, links)
+            fold, layer = None, None
+            taken = max(link_cycles(node, q.lanes) for q in links) if units else 0
+        if units:
+            layers.append(
+                LayerCost(
+                    name=node.name,
+                    units={unit: as_mapping(row) for unit, row in units.items()},
+                    input_bits=max(bits),
+                    output_bits=out_bits,
+                    cycles=taken,
+                    scheme=layer,
+                    folding=fold,
+                )
+            )
+    total = {
+        column: sum(unit[column] for layer in layers for unit in layer.units.values())
+        for column in COLUMNS
+    }
+    return Cost(
+        layers=tuple(layers),
+        total=total,
+        interval_cycles=max(
+            timing.stream_cycles(network, interval), *(layer.cycles for layer in layers)
+        ),
+        latency_cycles=timing.latency(network, interval, work),
+    )
+
+
+def link_cycles(node: Node, width: int) -> int:
+    """Cycles in which a layer without weights reads one image, `width` channels a cycle."""
+    return node.in_shape.size // width
+
+
+def _cheapest(
+    pricing: Pricing,
+    network: Network,
+    scheme: Scheme,
+    node: Node,
+    geo: Geometry,
+    interval: int,
+    queues: Mapping[tuple[str, str], timing.Queue],
+) -> Folding:
+    written = tensors(network)
+    layer = scheme.layers[node.name]
+    bits = scheme.bits[written[node.inputs[0]].name]
+    out = written[node.name]
+    acc = engine.result_bits(geo, layer, bits)
+    out_bits = acc if out.kind == "result" else scheme.bits[out.name]
+    pe, simd = foldings(geo, layer.granularity)
+    meets = cycles(geo, pe, simd) <= interval
+    pe, simd = pe[meets], simd[meets]
+    queue = queues[node.name, node.inputs[0]]
+    shared = engine.window_unit(pricing, geo, bits, pe, simd)
+    shared = shared + engine.input_unit(pricing, geo, bits, queue, pe, simd)
+    shared = shared + engine.output_unit(pricing, out_bits, pe, lanes(node.out_shape, interval))
+    by_res: dict[ResType, Ints] = {}
+    for res in engine.res_types(pricing):
+        mac = engine.mac_unit(pricing, geo, layer.weights, bits, pe, simd, res)
+        scale = engine.scale_unit(pricing, geo, layer, bits, pe, simd, res)
+        requant = engine.requant_unit(pricing, geo, acc, out, out_bits, pe, simd, res)
+        by_res[res] = pricing.share_of(mac + scale + requant)
+    by_ram: dict[RamStyle, Ints] = {
+        style: pricing.share_of(
+            engine.weights_unit(pricing, geo, layer.weights, pe, simd, style)
+        )
+        for style in engine.ram_styles(pricing, geo)
+    }
+    pairs = [(res, ram) for res in by_res for ram in by_ram]
+    share = np.stack([by_res[res] + by_ram[ram] for res, ram in pairs]) + pricing.share_of(shared)
+    index, best = np.unravel_index(int(np.argmin(share)), share.shape)
+    res, ram = pairs[int(index)]
+    return Folding(pe=int(pe[best]), simd=int(simd[best]), res_type=res, ram_style=ram)
+
+
+def capacity(pricing: Pricing, interval: int, clock_mhz: float) -> dict[str, int]:
+    """What the board offers in each column that has a limit, DRAM bits for one image included."""
+    board = pricing.board
+    columns = ("lut", "ff", "dsp", "bram18", "uram", "lutram")
+    offered = {name: int(getattr(board.capacity, name)) for name in columns}
+    bits_a_cycle = board.dram.bandwidth_gb_s * 8e3 / clock_mhz
+    return offered | {"dram_bits": int(bits_a_cycle * interval)}
+
+
+def utilization(total: Mapping[str, int], offered: Mapping[str, int]) -> dict[str, float]:
+    """Share of each offered resource that is used; infinite where there is none of it."""
+    return {
+        name: total[name] / size if size else (0.0 if not total[name] else float("inf"))
+        for name, size in offered.items()
+    }
+
+
+def tightest(used: Mapping[str, float]) -> str:
+    """The fullest resource."""
+    return max(used, key=lambda name: used[name])
+
+

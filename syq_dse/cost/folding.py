@@ -1,0 +1,134 @@
+"""Folding: how many PEs and SIMD lanes an engine has, and the cycles that it then takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from syq_dse.cost.integers import Ints, divisors, ints
+from syq_dse.errors import InputError
+from syq_dse.network import Node, Shape
+
+ResType = Literal["lut", "dsp"]
+RamStyle = Literal["distributed", "block", "ultra", "dram"]
+
+RES_TYPES: tuple[ResType, ...] = ("lut", "dsp")
+RAM_STYLES: tuple[RamStyle, ...] = ("distributed", "block", "ultra", "dram")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folding:
+    """How one engine is built."""
+
+    pe: int  # output channels at once
+    simd: int  # inputs of one PE at once
+    res_type: ResType = "lut"  # what multiplies: LUTs or DSPs
+    ram_style: RamStyle = "distributed"  # where the weights are
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """The sizes of one engine that its hardware depends on."""
+
+    c_in: int  # input channels of one group
+    c_out: int  # output channels of all groups
+    groups: int
+    k: int
+    stride: int
+    padded: bool
+    h_in: int
+    w_in: int
+    h_out: int
+    w_out: int
+    signed: bool  # whether the activations that it reads are signed
+
+    @property
+    def fan_in(self) -> int:
+        return self.k * self.k * self.c_in
+
+    @property
+    def positions(self) -> int:
+        """Output pixels."""
+        return self.h_out * self.w_out
+
+    def groups_at_once(self, pe: Ints) -> Ints:
+        """Groups whose outputs are computed in the same cycle; each reads its own inputs."""
+        return ints(pe * self.groups // self.c_out).clip(min=1)
+
+
+def geometry(node: Node, signed: bool) -> Geometry:
+    """The geometry of a conv or dense layer."""
+    return Geometry(
+        c_in=node.in_shape.c // node.groups,
+        c_out=node.out_shape.c,
+        groups=node.groups,
+        k=node.k,
+        stride=node.stride,
+        padded=max(node.pad) > 0,
+        h_in=node.in_shape.h,
+        w_in=node.in_shape.w,
+        h_out=node.out_shape.h,
+        w_out=node.out_shape.w,
+        signed=signed,
+    )
+
+
+def pes(geo: Geometry) -> list[int]:
+    """Legal PEs: divisors of one group's outputs, then whole groups."""
+    group = geo.c_out // geo.groups
+    return sorted({*divisors(group), *(group * d for d in divisors(geo.groups))})
+
+
+def simds(geo: Geometry, granularity: str) -> list[int]:
+    """Legal SIMDs: divisors of c_in, then c_in times a divisor of k * k.
+
+    Row-wise scaling needs whole rows past one row, so there it is c_in times a divisor of k, or k
+    times such.
+    """
+    k = geo.k
+    if granularity == "row":
+        pixels = {*divisors(k), *(k * d for d in divisors(k))}
+    else:
+        pixels = set(divisors(k * k))
+    return sorted({*divisors(geo.c_in), *(geo.c_in * p for p in pixels)})
+
+
+def foldings(geo: Geometry, granularity: str) -> tuple[Ints, Ints]:
+    """Every legal (pe, simd) as two arrays of one length."""
+    pairs = [(pe, simd) for pe in pes(geo) for simd in simds(geo, granularity)]
+    return ints([p for p, _ in pairs]), ints([s for _, s in pairs])
+
+
+def cycles(geo: Geometry, pe: Ints, simd: Ints) -> Ints:
+    """Clock cycles of one image through a folded engine, without stalls.
+
+    Source: matrix-vector unit of FINN-R (Blott et al., 2018).
+    """
+    return geo.positions * (geo.c_out // ints(pe)) * (geo.fan_in // ints(simd))
+
+
+def check(geo: Geometry, granularity: str, name: str, fold: Folding) -> None:
+    """Refuse a folding that the hardware cannot have.
+
+    Raises:
+        InputError: names the layer, the legal values and the given one.
+    """
+    for what, value, legal in (
+        ("pe", fold.pe, pes(geo)),
+        ("simd", fold.simd, simds(geo, granularity)),
+    ):
+        if value not in legal:
+            values = ", ".join(map(str, legal))
+            raise InputError(f"folding.{name}.{what}: must be one of {values}, got {value}")
+    if fold.ram_style == "dram" and geo.positions != 1:
+        raise InputError(f"folding.{name}.ram_style: only dense layers stream from dram")
+
+
+def lanes(shape: Shape, interval: int) -> int:
+    """Channels that a stream carries a cycle, so that one image passes within the interval.
+
+    A divisor of the channels, or whole pixels: then a divisor of a row of them. The least that
+    keeps up; the most there is where none does.
+    """
+    legal = [*divisors(shape.c), *(shape.c * d for d in divisors(shape.w)[1:])]
+    return next((n for n in legal if shape.size // n <= interval), legal[-1])

@@ -1,0 +1,54 @@
+"""Exact integer arithmetic on arrays: what every count is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+"""Counts of many foldings at once, one element a folding."""
+
+
+def ints(value: Any) -> Ints:
+    """Any integer or list of integers as an array of counts."""
+    return np.asarray(value, dtype=np.int64)
+
+
+def cdiv(a: Any, b: Any) -> Ints:
+    """a / b, rounded up.
+
+    >>> int(cdiv(7, 2))
+    4
+    """
+    rounded: Ints = np.negative(np.negative(a) // b)
+    return rounded
+
+
+def bit_length(value: Any) -> Ints:
+    """Bits of a non-negative integer below 2**53; 0 for 0.
+
+    >>> bit_length([0, 1, 7, 8]).tolist()
+    [0, 1, 3, 4]
+    """
+    return np.frexp(ints(value).astype(np.float64))[1].astype(np.int64)
+
+
+def clog2(value: Any) -> Ints:
+    """Bits that count from 0 to value - 1: the logarithm to base 2, rounded up.
+
+    >>> clog2([1, 2, 5, 8]).tolist()
+    [0, 1, 3, 3]
+    """
+    return bit_length(ints(value) - 1)
+
+
+def divisors(value: int) -> list[int]:
+    """All divisors, ascending.
+
+    >>> divisors(12)
+    [1, 2, 3, 4, 6, 12]
+    """
+    small = [d for d in range(1, int(value**0.5) + 1) if value % d == 0]
+    return sorted({*small, *(value // d for d in small)})

@@ -1,0 +1,137 @@
+"""When data arrive: the latency of an image, and the depth of the queues where paths meet again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from syq_dse.cost.folding import Geometry, lanes
+from syq_dse.cost.integers import Ints, cdiv, clog2, ints
+from syq_dse.network import INPUT, Add, Flatten, GlobalAvgPool, Network, Node, Shape
+
+STAGES = 6
+"""Registers that a word passes in an engine or a pool besides its adder tree."""
+
+
+def pixel_period(pixels: int, interval: int) -> int:
+    """Cycles between two pixels of a stream that fills the interval."""
+    return int(cdiv(interval, pixels))
+
+
+def lag(node: Node) -> int:
+    """Pixels that a layer must have read, past the first, before its first output pixel."""
+    pixels = node.in_shape.pixels
+    if isinstance(node.layer, (GlobalAvgPool, Flatten)):
+        return pixels - 1
+    rows = max(0, node.k - 1 - node.pad[0])
+    return min(pixels - 1, rows * node.in_shape.w + rows)
+
+
+def stages(node: Node) -> int:
+    """Pipeline registers between what a layer reads and what it writes."""
+    if isinstance(node.layer, Flatten):
+        return 0
+    return STAGES + (int(clog2(node.fan_in)) if node.has_weights else 0)
+
+
+def delay(node: Node, interval: int) -> int:
+    """Cycles from the first input pixel to the first output pixel, an engine's own work apart."""
+    return lag(node) * pixel_period(node.in_shape.pixels, interval) + stages(node)
+
+
+def work(geo: Geometry, pe: Ints, simd: Ints) -> Ints:
+    """Cycles that an engine works on one output pixel."""
+    return (geo.c_out // ints(pe)) * (geo.fan_in // ints(simd))
+
+
+def latency(
+    network: Network, interval: int, engine_work: Mapping[str, int]
+) -> int:
+    """Cycles from the first word of an image to the last of its result, no engine waiting.
+
+    An upper bound: streams are paced by the interval.
+
+    Args:
+        engine_work: cycles a pixel of each conv and dense layer (`work`).
+    """
+    arrival = {INPUT: pixel_period(network.input_shape.pixels, interval)}
+    for node in network.nodes:
+        start = max(arrival[name] for name in node.inputs)
+        arrival[node.name] = start + delay(node, interval) + engine_work.get(node.name, 0)
+    return arrival[network.nodes[-1].name] + tail(network, interval)
+
+
+def tail(network: Network, interval: int) -> int:
+    """Cycles from the first to the last pixel of the result."""
+    pixels = network.nodes[-1].out_shape.pixels
+    return (pixels - 1) * pixel_period(pixels, interval)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The queue in front of one input of a layer."""
+
+    words: int
+    lanes: int  # channels a word
+
+
+def queues(network: Network, interval: int) -> dict[tuple[str, str], Queue]:
+    """The queue of every (layer, tensor that it reads), deep enough that no path waits.
+
+    Where two paths meet, the shorter one's queue holds the pixels that pass while the longer one
+    fills its line buffers: the true difference of their lags, and for each engine on the longer path
+    the pixel in work. It holds for every folding that meets the interval.
+    """
+    earliest = {INPUT: 0}
+    latest = {INPUT: 0}
+    found = {}
+    for node in network.nodes:
+        last = max(latest[name] for name in node.inputs)
+        for name in node.inputs:
+            shape = stream_shape(network, name)
+            width = lanes(shape, interval)
+            words = 2
+            if isinstance(node.layer, Add):
+                waiting = int(cdiv((last - earliest[name]) * shape.pixels, interval)) + 1
+                words = max(2, int(cdiv(waiting * shape.c, width)))
+            found[node.name, name] = Queue(words, width)
+        own = pixel_period(node.out_shape.pixels, interval) if node.has_weights else 0
+        wait = lag(node) * pixel_period(node.in_shape.pixels, interval)
+        earliest[node.name] = max(earliest[name] for name in node.inputs) + wait
+        latest[node.name] = last + wait + own + stages(node)
+    return found
+
+
+def stream_shape(network: Network, tensor: str) -> Shape:
+    """The shape in which a tensor travels: flattening renames its words and moves none."""
+    if tensor != INPUT:
+        node = network.by_name[tensor]
+        if isinstance(node.layer, Flatten):
+            return stream_shape(network, node.inputs[0])
+    return network.shape_of(tensor)
+
+
+def stream_cycles(network: Network, interval: int) -> int:
+    """Cycles that the slowest stream between two layers takes for one image."""
+    shapes = [stream_shape(network, name) for node in network.nodes for name in node.inputs]
+    return max(shape.size // lanes(shape, interval) for shape in shapes)
+
+
+def fastest_interval(geometries: Mapping[str, Geometry]) -> int:
+    """The least interval that any folding reaches: one output pixel a cycle in every engine."""
+    return max(geo.positions for geo in geometries.values())
+
+
+def slowest_interval(geometries: Mapping[str, Geometry]) -> int:
+    """The interval of one PE and one SIMD lane everywhere; a longer one saves nothing."""
+    return max(geo.positions * geo.c_out * geo.fan_in for geo in geometries.values())
+
+
+def achievable(cycle_counts: list[Ints], interval: int) -> int:
+    """The interval that engines really reach when each takes at most `interval` cycles.
+
+    Each can take the slowest of its foldings that keeps up; the slowest engine then decides.
+    """
+    return max(int(np.max(c[c <= interval])) for c in cycle_counts)

@@ -1,0 +1,1 @@
+"""The eight hardware units, each a function from sizes to exact counts."""

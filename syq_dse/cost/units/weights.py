@@ -1,0 +1,38 @@
+"""`weights`: the weight memory, on chip or streamed from DRAM."""
+
+from __future__ import annotations
+
+from syq_dse.cost.counts import Counts, Memory
+from syq_dse.cost.folding import Geometry, RamStyle
+from syq_dse.cost.integers import Ints, clog2
+
+DRAM_BURST_WORDS = 512
+"""Depth of the buffer that hides the latency of DRAM: one BRAM18 deep at its widest."""
+
+
+def weights(
+    geo: Geometry, code_bits: int, pe: Ints, simd: Ints, ram_style: RamStyle
+) -> Counts:
+    """Counts of a memory with one word a cycle: pe * simd codes.
+
+    Weights that are used all at once are constants in the logic and need no memory.
+    """
+    width = pe * simd * code_bits
+    depth = (geo.c_out // pe) * (geo.fan_in // simd)
+    address = clog2(depth)
+    reads = geo.positions * depth * width
+    if ram_style == "dram":
+        buffer = Memory(width=width, depth=depth * 0 + DRAM_BURST_WORDS)
+        return Counts(
+            lut={"counter_bits": 2 * clog2(depth * 0 + DRAM_BURST_WORDS)},
+            ff=width + 2 * clog2(DRAM_BURST_WORDS),
+            memories=(buffer,),
+            dram_bits=geo.c_out * geo.fan_in * code_bits + 0 * pe,
+            work={"sram_bits": reads, "dram_bits": reads},
+        )
+    return Counts(
+        lut={"counter_bits": address},
+        ff=address + width * (depth > 1),
+        memories=(Memory(width=width, depth=depth, constant=True),),
+        work={"sram_bits": reads * (depth > 1)},
+    )

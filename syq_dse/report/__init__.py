@@ -1,0 +1,1 @@
+"""What a run looks like: plots now, tables and a page later."""

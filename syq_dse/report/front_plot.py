@@ -1,0 +1,158 @@
+"""The Pareto front of a run as a figure, readable in grey."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from syq_dse.errors import InputError, unknown
+from syq_dse.records import write_bytes, write_text
+from syq_dse.search import run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SOURCES = {
+    "measured": {"marker": "o", "facecolor": "black", "label": "measured (trained and tested)"},
+    "predicted": {"marker": "s", "facecolor": "0.65", "label": "predicted (sensitivity profile)"},
+    "prior": {"marker": "^", "facecolor": "white", "label": "prior (published figures only)"},
+}
+"""How points are told apart: by marker and by grey, so that colour is never needed."""
+
+AXES = {
+    "accuracy": "top-1 accuracy [%]",
+    "fps": "throughput [images/s]",
+    "latency_us": "latency [us]",
+    "interval_cycles": "initiation interval [cycles]",
+    "lut": "LUTs",
+    "ff": "flip-flops",
+    "dsp": "DSPs",
+    "bram18": "BRAM18s",
+    "uram": "URAMs",
+    "utilization": "fullest resource [% of the part]",
+    "energy_uj": "energy an image [uJ]",
+}
+"""Columns of front.csv that can be axes, with their units."""
+
+COLUMN_OF = {"bram": "bram18", "energy": "energy_uj", "latency": "latency_us"}
+"""Columns of objectives that have another name."""
+
+LOG = ("fps", "latency_us", "interval_cycles", "energy_uj")
+
+PERCENT = ("accuracy", "utilization")
+
+
+def draw_run(
+    folder: Path, out: Path, x_axis: str | None = None, y_axis: str | None = None
+) -> list[Path]:
+    """Draw front.png and front.svg of a run.
+
+    Raises:
+        InputError: no finished run, an unknown axis, a folder that cannot be written.
+    """
+    front = run.read_front(folder)
+    columns = [COLUMN_OF.get(name, name) for name in front["objectives"]]
+    y = y_axis or ("accuracy" if "accuracy" in columns else columns[0])
+    x = x_axis or next(c for c in [*columns, "fps"] if c != y)
+    for name in (x, y):
+        if name not in AXES:
+            raise InputError(unknown("axis", name, AXES))
+    figure = draw(front, x, y)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made: {error.strerror}") from None
+    picture, vector = io.BytesIO(), io.StringIO()
+    figure.savefig(picture, format="png", dpi=150)
+    figure.savefig(vector, format="svg")
+    write_bytes(out / "front.png", picture.getvalue())
+    write_text(out / "front.svg", vector.getvalue())
+    return [out / "front.png", out / "front.svg"]
+
+
+def draw(front: dict[str, Any], x: str, y: str) -> Figure:
+    """The figure of a front: points by source of their accuracy, intervals, the knee marked."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    points = front["points"]
+    _steps(axes, points, x, y)
+    for source, style in SOURCES.items():
+        members = [p for p in points if p["accuracy_source"] == source]
+        if members:
+            _scatter(axes, members, x, y, style)
+    knee = next(p for p in points if p["point"] == front["named"]["knee"])
+    axes.scatter(
+        *([_value(knee, c)] for c in (x, y)),
+        s=190, facecolors="none", edgecolors="black", linewidths=1.4, zorder=4,
+        label=f"knee ({knee['point']})",
+    )  # fmt: skip
+    axes.set_xlabel(AXES[x])
+    axes.set_ylabel(AXES[y])
+    for name, scale in ((x, axes.set_xscale), (y, axes.set_yscale)):
+        if name in LOG:
+            scale("log")
+    share = 100 * front["limit"]
+    axes.set_title(
+        f"{front['network']} on {front['target']}, {front['clock_mhz']:g} MHz, "
+        f"filled to {share:g} % at most",
+        fontsize=10,
+    )
+    axes.grid(True, which="major", color="0.88", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(fontsize=8, framealpha=1.0)
+    figure.supxlabel(_note(front), fontsize=6.5, color="0.3")
+    return figure
+
+
+def _scatter(
+    axes: Axes, points: Sequence[dict[str, Any]], x: str, y: str, style: dict[str, str]
+) -> None:
+    axes.scatter(
+        [_value(p, x) for p in points],
+        [_value(p, y) for p in points],
+        s=34,
+        marker=style["marker"],
+        facecolors=style["facecolor"],
+        edgecolors="black",
+        linewidths=0.9,
+        zorder=3,
+        label=style["label"],
+    )
+    if y == "accuracy":
+        low = [100 * max(0.0, p["accuracy"] - p["accuracy_low"]) for p in points]
+        high = [100 * max(0.0, p["accuracy_high"] - p["accuracy"]) for p in points]
+        axes.errorbar(
+            [_value(p, x) for p in points],
+            [_value(p, y) for p in points],
+            yerr=[low, high],
+            fmt="none",
+            ecolor="0.7",
+            elinewidth=0.8,
+            zorder=1,
+        )
+
+
+def _steps(axes: Axes, points: Sequence[dict[str, Any]], x: str, y: str) -> None:
+    ordered = sorted(points, key=lambda p: (_value(p, x), -_value(p, y)))
+    axes.step(
+        [_value(p, x) for p in ordered],
+        [_value(p, y) for p in ordered],
+        where="pre" if x == "fps" else "post",
+        color="0.45",
+        linewidth=0.9,
+        zorder=2,
+    )
+
+
+def _value(point: dict[str, Any], column: str) -> float:
+    return float(point[column]) * (100 if column in PERCENT else 1)
+
+
+def _note(front: dict[str, Any]) -> str:
+    lut = str(front["provenance"]["lut"]).split(":")[0]
+    return f"accuracy: {front['accuracy_note']}; LUT prices: {lut}"

@@ -1,0 +1,1 @@
+"""From a priced table to a front: the space, exact search, Optuna's samplers, runs."""

@@ -1,0 +1,387 @@
+"""The design of least loss at one interval under several limits, proven by dynamic programming.
+
+Partial designs are labels: loss and resources so far. A label falls when another of the same live
+precisions is nowhere worse, or when no completion can stay within the limits or under the least
+loss that is still open; the completion is bounded from below with a price on each resource
+(Lagrangian relaxation), the prices being the dual values of the linear relaxation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, sparse
+
+from syq_dse.cost.integers import Ints
+from syq_dse.search.losses import LOSS_UNIT
+from syq_dse.search.stages import Chain, Stage, nondominated
+
+Floats = npt.NDArray[np.float64]
+
+MOST_LABELS = 120_000
+"""Labels of one stage past which the integer program is the quicker way."""
+
+FIRST_GAP = 2e-5
+"""Distance from the bound within which the first search looks; it grows until a design is found."""
+
+SLACK = 2
+"""Loss units within which bounds in floating point count as equal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Partial designs after a stage.
+
+    Attributes:
+        state: index of the live precisions, shape (labels,).
+        values: as in `Stage.values`, added up, shape (labels, 1 + columns).
+        parent: index of the label before; option: index of the stage's option.
+    """
+
+    state: Ints
+    values: Ints
+    parent: Ints
+    option: Ints
+
+
+class TooManyLabels(Exception):
+    """More labels than MOST_LABELS."""
+
+
+def least_loss(chain: Chain, limits: Ints, most: int | None = None) -> tuple[int, ...] | None:
+    """The option of every stage that together have the least loss within the limits.
+
+    Args:
+        limits: most of each of the chain's columns.
+        most: largest loss of interest [LOSS_UNIT].
+
+    Returns:
+        Indices into the stages' options, or None where nothing fits.
+    """
+    relaxed = relax(chain, limits)
+    if relaxed is None:
+        return None
+    bound, prices = relaxed
+    if most is None:
+        most = sum(int(s.values[:, 0].max()) for s in chain.stages)
+    if bound > most + SLACK:
+        return None
+    gap = max(FIRST_GAP / LOSS_UNIT, abs(bound) * 2e-3)
+    bounds = Bounds(prices, priced_to_go(chain, prices), least_to_go(chain))
+    while True:
+        gap = min(gap, most - bound)
+        try:
+            found = search(chain, limits, bounds, bound + gap)
+        except TooManyLabels:
+            return integer_program(chain, limits)
+        loss = None if found is None else loss_of(chain, found)
+        if loss is not None and loss <= bound + gap + SLACK:
+            return found  # all designs of less loss were open, and none was left
+        if gap >= most - bound:
+            return None  # nothing of interest was left open, and none was found
+        gap = 3 * gap if loss is None else min(3 * gap, loss - bound)
+
+
+def every_label(chain: Chain, limits: Ints) -> list[tuple[int, ...]]:
+    """All designs within the limits that no other dominates in loss and columns.
+
+    Raises:
+        TooManyLabels: more than MOST_LABELS // 10 after a stage.
+    """
+    nothing = np.zeros(len(limits))
+    bounds = Bounds(nothing, priced_to_go(chain, nothing), least_to_go(chain))
+    history = forward(chain, limits, bounds, np.inf, MOST_LABELS // 10)
+    return [trace(history, i) for i in range(len(history[-1].state))] if history else []
+
+
+def loss_of(chain: Chain, picks: tuple[int, ...]) -> int:
+    """Loss of the design that the options make [LOSS_UNIT]."""
+    return sum(int(s.values[i, 0]) for s, i in zip(chain.stages, picks, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Lower bounds on what completes a partial design, one array of states a stage.
+
+    Attributes:
+        prices: loss units for one of each column.
+        togo: least priced sum of the stages after each one, shape (states,).
+        least: least of each column that they add, shape (states, columns).
+    """
+
+    prices: Floats
+    togo: list[Floats]
+    least: list[Floats]
+
+
+def search(chain: Chain, limits: Ints, bounds: Bounds, most: float) -> tuple[int, ...] | None:
+    """A design of the least loss, if that is at most `most`.
+
+    A returned design may have more; then it only shows that the least is not more than that.
+
+    Raises:
+        TooManyLabels: more than MOST_LABELS after a stage.
+    """
+    history = forward(chain, limits, bounds, most, MOST_LABELS)
+    if not history:
+        return None
+    return trace(history, int(np.argmin(history[-1].values[:, 0])))
+
+
+def forward(
+    chain: Chain, limits: Ints, bounds: Bounds, most: float, labels_most: int
+) -> list[Labels]:
+    """The labels after every stage; none where no design is left open.
+
+    Raises:
+        TooManyLabels: more than `labels_most` after a stage.
+    """
+    one = np.zeros(1, np.int64)
+    labels = Labels(one, np.zeros((1, 1 + len(limits)), np.int64), one, one)
+    history = []
+    for index in range(len(chain.stages)):
+        labels = prune(extend(chain, index, labels, limits, bounds, most, 5 * labels_most))
+        if len(labels.state) > labels_most:
+            raise TooManyLabels
+        if not len(labels.state):
+            return []
+        history.append(labels)
+    return history
+
+
+def trace(history: list[Labels], label: int) -> tuple[int, ...]:
+    """The options that led to a label of the last stage."""
+    picks = []
+    for labels in reversed(history):
+        picks.append(int(labels.option[label]))
+        label = int(labels.parent[label])
+    return tuple(reversed(picks))
+
+
+def extend(
+    chain: Chain,
+    index: int,
+    labels: Labels,
+    limits: Ints,
+    bounds: Bounds,
+    most: float,
+    labels_most: int,
+) -> Labels:
+    """Every label with every option that fits its precisions and that the bounds leave open.
+
+    Raises:
+        TooManyLabels: more than `labels_most`.
+    """
+    stage, weight = chain.stages[index], np.concatenate([[1.0], bounds.prices])
+    before = chain.live[index - 1] if index else ()
+    old = states(chain, before)
+    shared = [t for t in stage.tensors if t in before]
+    wanted = stage.bits[:, [stage.tensors.index(t) for t in shared]]
+    have = old[:, [before.index(t) for t in shared]]
+    open_to = most + SLACK + float(bounds.prices @ limits)
+    so_far, adds = labels.values @ weight, stage.values @ weight
+    found = []
+    for state in np.unique(labels.state):
+        fits = np.flatnonzero((wanted == have[state]).all(axis=1))
+        members = np.flatnonzero(labels.state == state)
+        after = _state_after(chain, index, old[state], fits)
+        rest = adds[fits] + bounds.togo[index][after]
+        row, column = np.nonzero(so_far[members][:, None] + rest <= open_to)
+        parent, option = members[row], fits[column]
+        values = labels.values[parent] + stage.values[option]
+        room = values[:, 1:] + bounds.least[index][after[column]] <= limits
+        keep = room.all(axis=1)
+        found.append(Labels(after[column][keep], values[keep], parent[keep], option[keep]))
+        if sum(len(part.state) for part in found) > labels_most:
+            raise TooManyLabels
+    return Labels(
+        np.concatenate([part.state for part in found]),
+        np.concatenate([part.values for part in found]),
+        np.concatenate([part.parent for part in found]),
+        np.concatenate([part.option for part in found]),
+    )
+
+
+def _state_after(chain: Chain, index: int, bits: Ints, options: Ints) -> Ints:
+    """The state after a stage, from the precisions before it and each of some options."""
+    stage = chain.stages[index]
+    before = chain.live[index - 1] if index else ()
+    state = np.zeros(len(options), np.int64)
+    for name in chain.live[index]:
+        if name in before:
+            value = bits[before.index(name)]
+        else:
+            value = stage.bits[options, stage.tensors.index(name)]
+        state = state * chain.sizes[name] + value
+    return state
+
+
+def prune(labels: Labels) -> Labels:
+    """Without the labels that another one of the same state dominates."""
+    keep = [np.zeros(0, np.int64)]
+    for state in np.unique(labels.state):
+        members = np.flatnonzero(labels.state == state)
+        keep.append(members[nondominated(labels.values[members])])
+    kept = np.concatenate(keep)
+    return Labels(labels.state[kept], labels.values[kept], labels.parent[kept], labels.option[kept])
+
+
+def least_to_go(chain: Chain) -> list[Floats]:
+    """The least of each column that the stages after each one add, whatever the rest.
+
+    One array a stage, shape (states, columns).
+    """
+    columns = [
+        priced_to_go(chain, np.eye(len(chain.columns))[i], loss=0.0)
+        for i in range(len(chain.columns))
+    ]
+    return [
+        np.stack([c[i] for c in columns], axis=-1) if columns else np.zeros((len(s), 0))
+        for i, s in enumerate(priced_to_go(chain, np.zeros(len(chain.columns))))
+    ]
+
+
+def priced_to_go(chain: Chain, prices: Floats, loss: float = 1.0) -> list[Floats]:
+    """The least priced sum that the stages after each one add, shape (states,) a stage."""
+    weight = np.concatenate([[loss], prices])
+    found = [np.zeros(1)]
+    for index in range(len(chain.stages) - 1, 0, -1):
+        stage = chain.stages[index]
+        before, after = chain.live[index - 1], chain.live[index]
+        touched = tuple(dict.fromkeys([*before, *stage.tensors]))
+        later = found[0].reshape([chain.sizes[t] for t in after])
+        total = _table(stage, chain, stage.values @ weight, touched)
+        total = total + _aligned(later, after, touched)
+        gone = tuple(i for i, t in enumerate(touched) if t not in before)
+        found.insert(0, total.min(axis=gone).reshape(-1))
+    return found
+
+
+def relax(chain: Chain, limits: Ints) -> tuple[float, Floats] | None:
+    """Bound on the loss and a price for each column, from the linear relaxation.
+
+    Returns:
+        None where even the relaxation has no solution.
+    """
+    objective, equal, right, uses = program(chain)
+    scale = 1.0 / np.maximum(limits, 1)
+    result = optimize.linprog(
+        objective,
+        A_ub=sparse.csr_array(uses * scale[:, None]) if len(limits) else None,
+        b_ub=limits * scale if len(limits) else None,
+        A_eq=equal,
+        b_eq=right,
+        bounds=(0, 1),
+        method="highs",
+    )
+    if result.status != 0:
+        return None
+    prices = np.maximum(0.0, -result.ineqlin.marginals * scale) if len(limits) else np.zeros(0)
+    prices = prices / OBJECTIVE_UNIT
+    first = chain.stages[0]
+    after = _state_after(chain, 0, np.zeros(0, np.int64), np.arange(len(first.choice)))
+    start = first.values @ np.concatenate([[1.0], prices])
+    bound = float((start + priced_to_go(chain, prices)[0][after]).min() - prices @ limits)
+    return bound, prices
+
+
+def integer_program(chain: Chain, limits: Ints) -> tuple[int, ...] | None:
+    """`least_loss` by scipy's integer programming (HiGHS)."""
+    objective, equal, right, uses = program(chain)
+    scale = 1.0 / np.maximum(limits, 1)
+    options = sum(len(s.choice) for s in chain.stages)
+    constraints = [optimize.LinearConstraint(equal, right, right)]
+    if len(limits):
+        rows = sparse.csr_array(uses * scale[:, None])
+        constraints.append(optimize.LinearConstraint(rows, -np.inf, limits * scale))
+    result = optimize.milp(
+        objective,
+        constraints=constraints,
+        integrality=np.arange(len(objective)) < options,
+        bounds=optimize.Bounds(0, 1),
+        options={"mip_rel_gap": 0.0},
+    )
+    if result.x is None:
+        return None
+    picks, start = [], 0
+    for stage in chain.stages:
+        picks.append(int(np.argmax(result.x[start : start + len(stage.choice)])))
+        start += len(stage.choice)
+    return tuple(picks)
+
+
+OBJECTIVE_UNIT = 1e-9
+"""Of a loss unit: losses reach 1e12 units, and solvers want numbers near one."""
+
+
+def program(chain: Chain) -> tuple[Floats, sparse.csr_array, Floats, Floats]:
+    """The integer program: an option a stage, precisions that agree.
+
+    Variables are the options of all stages, then every precision of every tensor. Returns the
+    objective, the equations' matrix and right side, and the use of each column.
+    """
+    options = sum(len(s.choice) for s in chain.stages)
+    start_of, size = {}, options
+    for name, count in chain.sizes.items():
+        start_of[name] = size
+        size += count
+    objective, uses = np.zeros(size), np.zeros((len(chain.columns), size))
+    rows: list[Ints] = []
+    columns: list[Ints] = []
+    signs: list[Floats] = []
+    right: list[float] = []
+    start = 0
+    for stage in chain.stages:
+        here = np.arange(start, start + len(stage.choice))
+        objective[here] = stage.values[:, 0] * OBJECTIVE_UNIT
+        uses[:, here] = stage.values[:, 1:].T
+        rows.append(np.full(len(here), len(right)))
+        columns.append(here)
+        signs.append(np.ones(len(here)))
+        right.append(1.0)
+        for axis, name in enumerate(stage.tensors):
+            rows.append(len(right) + stage.bits[:, axis])
+            columns.append(here)
+            signs.append(np.ones(len(here)))
+            values = np.arange(chain.sizes[name])
+            rows.append(len(right) + values)
+            columns.append(start_of[name] + values)
+            signs.append(-np.ones(len(values)))
+            right.extend([0.0] * len(values))
+        start += len(stage.choice)
+    entries = (np.concatenate(signs), (np.concatenate(rows), np.concatenate(columns)))
+    equal = sparse.csr_array(entries, shape=(len(right), size))
+    return objective, equal, np.asarray(right), uses
+
+
+def states(chain: Chain, live: tuple[str, ...]) -> Ints:
+    """The precisions of every state, shape (states, tensors)."""
+    shape = tuple(chain.sizes[t] for t in live)
+    count = int(np.prod(shape))
+    return np.stack(np.unravel_index(np.arange(count), shape), axis=1) if shape else _NO_TENSOR
+
+
+_NO_TENSOR = np.zeros((1, 0), np.int64)
+
+
+def _table(stage: Stage, chain: Chain, cost: Floats, touched: tuple[str, ...]) -> Floats:
+    """Least cost of a stage's options by its tensors' precisions, on the axes `touched`."""
+    shape = tuple(chain.sizes[t] for t in stage.tensors)
+    table = np.full(int(np.prod(shape)), np.inf)
+    flat = np.zeros(len(cost), np.int64)
+    for axis, size in enumerate(shape):
+        flat = flat * size + stage.bits[:, axis]
+    np.minimum.at(table, flat, cost)
+    table = table.reshape(shape)
+    return _aligned(table, stage.tensors, touched)
+
+
+def _aligned(array: Floats, names: tuple[str, ...], axes: tuple[str, ...]) -> Floats:
+    """The array with its axes moved to their places among `axes`, length 1 where it has none."""
+    order = sorted(range(len(names)), key=lambda i: axes.index(names[i]))
+    turned = array.transpose(order)
+    kept = {names[i] for i in order}
+    shape = iter(turned.shape)
+    return turned.reshape([next(shape) if name in kept else 1 for name in axes])

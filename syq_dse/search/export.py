@@ -1,0 +1,30 @@
+"""A point of a run as a file of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from syq_dse import records
+from syq_dse.errors import InputError
+from syq_dse.search import points, run
+
+
+def export_train(folder: Path, name: str, out: Path) -> Path:
+    """Write the JSON that training reads: NETWORK-TARGET-POINT.json in the folder `out`.
+
+    Raises:
+        InputError: no such run or point, or the file exists with other contents.
+    """
+    front = run.read_front(folder)
+    ids = [str(row["point"]) for row in front["points"]]
+    point = points.resolve(name, ids, front["named"])
+    found = run.read_point(folder, point)
+    path = out / f"{front['network']}-{front['target']}-{point}.json"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made: {error.strerror}") from None
+    if path.exists() and records.read(path) != found:
+        raise InputError(f"{path}: exists with other contents; give another -o")
+    records.write_json(path, found)
+    return path

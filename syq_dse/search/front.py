@@ -1,0 +1,256 @@
+"""The exact front: at every interval the designs that no other of the space dominates."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import moocore
+import numpy as np
+import numpy.typing as npt
+
+from syq_dse.cost.integers import Ints, ints
+from syq_dse.cost.table import Prices, price
+from syq_dse.errors import InfeasibleError
+from syq_dse.search.exact import TooManyLabels, every_label, least_loss, loss_of
+from syq_dse.search.problem import LIMITED, LINEAR, Problem, feasible
+from syq_dse.search.stages import Chain, chain
+
+Progress = Callable[[int, int, str], None]
+
+LEVELS = 12
+"""Bounds tried on each further objective where the front at an interval is too large to list."""
+
+
+@dataclass(frozen=True)
+class Front:
+    """Designs that no other dominates, best accuracy first.
+
+    Attributes:
+        designs: rows of `Table.variables`, shape (points, variables).
+        values: their objectives as the user sees them, shape (points, objectives).
+        exact: whether every non-dominated design of the space is there; else the further
+            objectives were tried at LEVELS bounds.
+    """
+
+    designs: Ints
+    prices: Prices
+    values: npt.NDArray[np.float64]
+    exact: bool
+
+
+def exact_front(problem: Problem, progress: Progress | None = None) -> Front:
+    """The front of an additive problem.
+
+    With accuracy and fps alone, the least loss under the limits at each interval. With more
+    objectives, all non-dominated partial designs are kept where they are few enough.
+
+    Raises:
+        InfeasibleError: no design keeps the limits; names the tightest and the missing amount.
+    """
+    further = [n for n in problem.goals.objectives if n not in ("accuracy", "fps")]
+    found: list[list[int]] = []
+    exact = True
+    least: int | None = None
+    intervals = [t for t in range(len(problem.table.intervals)) if _fast_enough(problem, t)]
+    for done, t in enumerate(intervals):
+        if progress:
+            progress(done, len(intervals), f"{problem.table.intervals[t]} cycles")
+        if not further:
+            design = _best_at(problem, t, least)
+            if design is not None:
+                found.append(design)
+                least = int(problem.loss(ints([design]))[0])
+            if least is not None and least <= _least_possible(problem):
+                break
+        else:
+            designs, complete = _all_at(problem, t, further)
+            found.extend(designs)
+            exact = exact and complete
+    if not found:
+        raise InfeasibleError(why_infeasible(problem))
+    return front_of(problem, ints(found), exact)
+
+
+def front_of(problem: Problem, designs: Ints, exact: bool = False) -> Front:
+    """The feasible, bounded and non-dominated of some designs, each value once."""
+    prices = price(problem.table, designs)
+    values = problem.values(designs, prices)
+    keep = feasible(problem.excess(designs, prices)) & _within(problem, values, prices)
+    index = np.flatnonzero(keep)
+    if len(index):
+        chosen = problem.minimised(values[index])
+        index = index[moocore.is_nondominated(chosen, keep_weakly=False)]
+        index = index[np.lexsort(problem.minimised(values[index]).T[::-1])]
+    return Front(designs[index], take(prices, index), values[index], exact)
+
+
+def take(prices: Prices, index: npt.NDArray[np.intp]) -> Prices:
+    """The cost of some of the designs."""
+    return Prices(prices.total[index], prices.interval_cycles[index], prices.latency_cycles[index])
+
+
+def hypervolume(problem: Problem, front: Front, reference: npt.NDArray[np.float64]) -> float:
+    """Hypervolume that a front dominates, up to a reference point of minimised objectives."""
+    if not len(front.values):
+        return 0.0
+    return float(moocore.hypervolume(problem.minimised(front.values), ref=reference))
+
+
+def reference_point(problem: Problem, front: Front) -> npt.NDArray[np.float64]:
+    """A tenth of the front's extent worse than its worst value in each minimised objective."""
+    values = problem.minimised(front.values)
+    worst, best = values.max(axis=0), values.min(axis=0)
+    return np.asarray(worst + 0.1 * np.maximum(worst - best, 1e-3 * np.abs(worst) + 1e-9))
+
+
+def why_infeasible(problem: Problem) -> str:
+    """The limit that is missed by most when each is asked for alone, and by how much."""
+    best: tuple[float, str] | None = None
+    for t in range(len(problem.table.intervals)):
+        if not _fast_enough(problem, t):
+            continue
+        limits = problem.limits(t)
+        found = chain(problem, t, LIMITED)
+        least = [_least_of(found, i) for i in range(len(LIMITED))]
+        over = [(need - int(most)) / max(int(most), 1) for need, most in zip(least, limits, strict=True)]
+        index = int(np.argmax(over))
+        name, need, most = LIMITED[index], least[index], int(limits[index])
+        cycles = problem.table.intervals[t]
+        offer = f"{problem.goals.limit:g} of {problem.table.pricing.board.name}'s"
+        if over[index] > 0:
+            text = (
+                f"needs at least {need} {name}, {need - most} more than {most}, {offer} "
+                f"(at {cycles} cycles an image)"
+            )
+        else:
+            text = f"no design keeps all limits at once; the tightest is {name}: at least {need} of {most}, {offer}"
+        if best is None or over[index] < best[0]:
+            best = (over[index], text)
+    network = problem.table.network.name
+    if best is None:
+        least_cycles = problem.table.intervals[0]
+        reach = problem.goals.clock_mhz * 1e6 / least_cycles
+        return (
+            f"{network}: {problem.goals.fps:g} fps need a shorter interval than the space's least, "
+            f"{least_cycles} cycles ({reach:.1f} fps)"
+        )
+    return f"{network}: {best[1]}; take fewer bits, a higher --limit or a larger part"
+
+
+def _least_of(found: Chain, column: int) -> int:
+    """Least sum of one column over a chain."""
+    only = Chain(
+        found.interval,
+        (),
+        tuple(
+            type(s)(s.factor, s.tensors, s.choice, s.bits, s.values[:, [column + 1]])
+            for s in found.stages
+        ),
+        found.sizes,
+        found.live,
+    )
+    picks = least_loss(only, ints([]))
+    assert picks is not None
+    return loss_of(only, picks)
+
+
+def _fast_enough(problem: Problem, t: int) -> bool:
+    fps = problem.goals.fps
+    return fps is None or problem.goals.clock_mhz * 1e6 / problem.table.intervals[t] >= fps
+
+
+def _within(
+    problem: Problem, values: npt.NDArray[np.float64], prices: Prices
+) -> npt.NDArray[np.bool_]:
+    fps = problem.goals.fps
+    if fps is None:
+        return np.ones(len(values), bool)
+    return np.asarray(problem.goals.clock_mhz * 1e6 / prices.interval_cycles >= fps)
+
+
+def _least_possible(problem: Problem) -> int:
+    """Loss of the most accurate design, whatever it costs."""
+    parts = [*problem.losses.engines.values(), *problem.losses.tensors.values()]
+    return sum(int(part.min()) for part in parts)
+
+
+def _best_at(problem: Problem, t: int, least: int | None) -> list[int] | None:
+    """The design of least loss at an interval; None where none is better than `least`."""
+    found, limits = _binding(problem, t, problem.limits(t), ())
+    picks = least_loss(found, limits, None if least is None else least - 1)
+    return None if picks is None else design_of(problem, found, picks)
+
+
+def _binding(
+    problem: Problem, t: int, limits: Ints, wanted: Sequence[str]
+) -> tuple[Chain, Ints]:
+    """The chain with the columns that are wanted or whose limits can be broken, and the limits."""
+    full = chain(problem, t, LIMITED)
+    most = np.sum([stage.values[:, 1:].max(axis=0) for stage in full.stages], axis=0)
+    columns = [
+        name
+        for name, top, limit in zip(LIMITED, most, limits, strict=True)
+        if top > limit or name in wanted
+    ]
+    bound = dict(zip(LIMITED, limits, strict=True))
+    extra = [name for name in wanted if name not in columns]
+    unlimited = np.iinfo(np.int64).max // 4
+    return chain(problem, t, [*columns, *extra]), ints(
+        [bound.get(name, unlimited) for name in [*columns, *extra]]
+    )
+
+
+def _all_at(problem: Problem, t: int, further: Sequence[str]) -> tuple[list[list[int]], bool]:
+    """Designs at one interval, and whether they are all that could be on the front."""
+    wanted = [LINEAR[name] for name in further if name in LINEAR]
+    if "utilization" in further:
+        wanted += [name for name in LIMITED if name not in wanted]
+    found, limits = _binding(problem, t, problem.limits(t), wanted)
+    if "latency" not in further:
+        try:
+            every = every_label(found, limits)
+            return [design_of(problem, found, picks) for picks in every], True
+        except TooManyLabels:
+            pass
+    designs = []
+    for tighter in _levels(problem, found, limits, further):
+        picks = least_loss(found, tighter)
+        if picks is not None:
+            designs.append(design_of(problem, found, picks))
+    return designs, False
+
+
+def _levels(
+    problem: Problem, found: Chain, limits: Ints, further: Sequence[str]
+) -> Iterator[Ints]:
+    """Tighter and tighter limits on the further objectives."""
+    names = [n for n in further if n in LINEAR or n == "utilization"]
+    count = max(2, round(LEVELS ** (1 / max(1, len(names)))))
+    least = ints([_least_of(found, i) for i in range(len(found.columns))])
+    most = np.sum([stage.values[:, 1:].max(axis=0) for stage in found.stages], axis=0)
+    top = np.minimum(limits, most)
+    yield limits
+    for steps in itertools.product(np.linspace(0, 1, count), repeat=len(names)):
+        tighter = limits.copy()
+        for name, step in zip(names, steps, strict=True):
+            every = list(range(len(found.columns)))
+            for i in [found.columns.index(LINEAR[name])] if name in LINEAR else every:
+                level = int(least[i] + step * (top[i] - least[i]))
+                tighter[i] = min(tighter[i], level)
+        yield tighter
+
+
+def design_of(problem: Problem, found: Chain, picks: Sequence[int]) -> list[int]:
+    """The design that the options of all stages make."""
+    column = {name: i for i, name in enumerate(problem.table.variables)}
+    design = [0] * len(column)
+    design[0] = found.interval
+    for stage, pick in zip(found.stages, picks, strict=True):
+        if stage.factor.name in column:
+            design[column[stage.factor.name]] = int(stage.choice[pick])
+        for axis, name in enumerate(stage.tensors):
+            design[column[f"bits.{name}"]] = int(stage.bits[pick, axis])
+    return design
+

@@ -1,0 +1,164 @@
+"""The points of a front: what each one is, as rows of front.csv and as documents of points/."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from syq_dse import records, scheme
+from syq_dse.cost.document import RESOURCES, document
+from syq_dse.cost.estimate import estimate
+from syq_dse.errors import InputError
+from syq_dse.search.front import Front
+from syq_dse.search.losses import LOSS_UNIT
+from syq_dse.search.problem import Problem
+
+COLUMNS = (
+    "point",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "accuracy_source",
+    "fps",
+    "latency_us",
+    "interval_cycles",
+    *RESOURCES,
+    "utilization",
+    "energy_uj",
+)
+"""Columns of front.csv."""
+
+NAMED = ("knee", "most-accurate", "fastest", "smallest")
+"""Points that have a name besides their id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """A front as a person and a file see it.
+
+    Attributes:
+        rows: one a point, by COLUMNS.
+        named: the id of each of NAMED.
+        documents: the content of points/ID.json, by id.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    named: dict[str, str]
+    documents: dict[str, dict[str, Any]]
+
+
+def points_of(problem: Problem, front: Front) -> Points:
+    """Every point of a front, priced once more layer by layer."""
+    rows, documents = [], {}
+    width = max(3, len(str(len(front.designs))))
+    for index in range(len(front.designs)):
+        name = f"p{index + 1:0{width}d}"
+        documents[name] = _document(problem, front, index, name)
+        rows.append(_row(problem, documents[name]))
+    named = dict(zip(NAMED, _named(rows), strict=True))
+    return Points(tuple(rows), named, documents)
+
+
+def _document(problem: Problem, front: Front, index: int, name: str) -> dict[str, Any]:
+    table, goals = problem.table, problem.goals
+    design = front.designs[index]
+    chosen = table.scheme_of(design)
+    folding = table.foldings_of(design)
+    interval = table.intervals[int(design[0])]
+    cost = estimate(table.pricing, table.network, chosen, interval, folding)
+    if list(cost.total.values()) != front.prices.total[index].tolist():
+        raise AssertionError(f"{name}: estimate and table disagree")
+    expected = problem.losses.base - int(problem.loss(design[None])[0]) * LOSS_UNIT
+    error = problem.losses.error
+    priced = document(
+        table.pricing, table.network.name, cost, interval, goals.clock_mhz, goals.limit
+    )
+    return {
+        "point": name,
+        "network": table.network.name,
+        "target": table.pricing.board.name,
+        "clock_mhz": goals.clock_mhz,
+        "interval_cycles": interval,
+        "accuracy": {
+            "top1": expected,
+            "low": max(0.0, expected - error),
+            "high": min(1.0, expected + error),
+            "source": problem.losses.source,
+            "note": problem.losses.note,
+        },
+        "scheme": records.plain(scheme.file_of(table.network, chosen)),
+        "folding": records.plain(folding),
+        "cost": priced,
+    }
+
+
+def _row(problem: Problem, found: dict[str, Any]) -> dict[str, Any]:
+    cost, accuracy = found["cost"], found["accuracy"]
+    used = [value for value in cost["utilization"].values() if value is not None]
+    return {
+        "point": found["point"],
+        "accuracy": accuracy["top1"],
+        "accuracy_low": accuracy["low"],
+        "accuracy_high": accuracy["high"],
+        "accuracy_source": accuracy["source"],
+        "fps": cost["fps"],
+        "latency_us": cost["latency_us"],
+        "interval_cycles": cost["interval_cycles"],
+        **{name: cost["total"][name] for name in RESOURCES},
+        "utilization": max(used),
+        "energy_uj": cost["total"]["energy_uj"],
+    }
+
+
+def _named(rows: list[dict[str, Any]]) -> list[str]:
+    accuracy = [row["accuracy"] for row in rows]
+    fps = [row["fps"] for row in rows]
+    used = [row["utilization"] for row in rows]
+    picks = (
+        knee(np.asarray(accuracy), np.asarray(fps)),
+        max(range(len(rows)), key=lambda i: (accuracy[i], fps[i], -used[i])),
+        max(range(len(rows)), key=lambda i: (fps[i], accuracy[i], -used[i])),
+        min(range(len(rows)), key=lambda i: (used[i], -accuracy[i])),
+    )
+    return [str(rows[i]["point"]) for i in picks]
+
+
+def knee(accuracy: npt.NDArray[np.float64], fps: npt.NDArray[np.float64]) -> int:
+    """Index of the point farthest above the line from the most accurate to the fastest.
+
+    Both axes run from 0 to 1 over the front, fps in the logarithm: the point where more speed begins to
+    cost much accuracy. Source: Das, On characterizing the "knee" of the Pareto curve (1999).
+
+    >>> knee(np.array([0.9, 0.89, 0.5]), np.array([10.0, 100.0, 200.0]))
+    1
+    """
+    x = _unit(np.log(fps))
+    return int(np.argmax(_unit(accuracy) + x))
+
+
+def _unit(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    extent = float(values.max() - values.min())
+    if not math.isfinite(extent) or extent == 0:
+        return np.zeros(len(values))
+    return np.asarray((values - values.min()) / extent)
+
+
+def resolve(name: str, ids: list[str], named: dict[str, str]) -> str:
+    """The id of a point by its id, its number, or one of NAMED.
+
+    Raises:
+        InputError: no such point.
+    """
+    if name in named:
+        return named[name]
+    wanted = name.removeprefix("p")
+    if wanted.isdecimal():
+        for point in ids:
+            if int(point.removeprefix("p")) == int(wanted):
+                return point
+    known = f"{ids[0]} to {ids[-1]}" if ids else "none"
+    raise InputError(f"unknown point '{name}'; known: {known}, {', '.join(NAMED)}")

@@ -1,0 +1,317 @@
+"""A run folder: the study, its storage, the front and its points; written atomically, resumable."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+
+import syq_dse
+from syq_dse import network, records, target
+from syq_dse.accuracy import prior
+from syq_dse.cost.document import provenance
+from syq_dse.cost.fpga import pricing
+from syq_dse.errors import InfeasibleError, InputError
+from syq_dse.search import losses, samplers, space
+from syq_dse.search.front import (
+    Front,
+    Progress,
+    exact_front,
+    front_of,
+    hypervolume,
+    reference_point,
+)
+from syq_dse.search.points import COLUMNS, Points, points_of
+from syq_dse.search.problem import Goals, Problem
+from syq_dse.search.study import Study, differences
+
+STUDY, FRONT_CSV, FRONT_JSON, JOURNAL = "study.toml", "front.csv", "front.json", "optuna.journal"
+POINTS = "points"
+
+VERSION = 1
+"""Format of the run folder; a newer one is refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """study.toml of a run: the settings, resolved, and what they were run with."""
+
+    format: int
+    syq_dse: str
+    python: str
+    study: Study
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What `explore` found: the points, and how the sampler did against the exact front."""
+
+    folder: Path
+    points: Points
+    summary: dict[str, Any]
+
+
+def problem_of(study: Study, progress: Progress | None = None) -> Problem:
+    """The priced table, the accuracy and the goals of a study."""
+    net, board = network.load(study.network), target.load(study.target)
+    clock = study.clock_mhz or board.clock_mhz
+    goals = Goals(
+        objectives=study.objectives, limit=study.limit, clock_mhz=clock, fps=study.fps
+    )
+    longest = None if study.fps is None else int(clock * 1e6 / study.fps)
+    made = space.build(study.space, net, pricing(board), longest, progress)
+    return Problem(made, losses.from_prior(prior.load(net), made), goals)
+
+
+def explore(
+    study: Study,
+    folder: Path,
+    storage: str | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Search and leave a run folder.
+
+    Args:
+        storage: where Optuna keeps the study; None: a journal file in the folder.
+        resume: go on with the run that the folder holds.
+
+    Raises:
+        InputError: the folder holds something else, or is in use, or cannot be written.
+        InfeasibleError: no design keeps the limits.
+    """
+    study = resolved(study)
+    fresh = not folder.exists()
+    with locked(folder, resume, study):
+        if resume and finished(folder):
+            return read_result(folder)
+        _write_study(folder, study)
+        try:
+            problem = problem_of(study, progress)
+            front = exact_front(problem, progress)
+        except InfeasibleError:
+            if fresh:  # nothing was found: leave nothing behind
+                shutil.rmtree(folder)
+            raise
+        store = samplers.open_study(storage or str(folder / JOURNAL), folder.name, problem)
+        have = len(store.get_trials(deepcopy=False))
+        seeds = samplers.frozen_trials(problem, front.designs, "exact")
+        samplers.write_trials(store, seeds[have:])
+        summary, front = _sample(problem, study, front, store, max(0, have - len(seeds)), progress)
+        points = points_of(problem, front)
+        _write_points(folder, study, problem, points, summary)
+        return Result(folder, points, summary)
+
+
+def resolved(study: Study) -> Study:
+    """The study with its defaults filled in; loads what it names, so that a wrong name is told first.
+
+    Raises:
+        InputError: an unknown network or board, objectives or limits outside their range.
+    """
+    net, board = network.load(study.network), target.load(study.target)
+    clock = study.clock_mhz or board.clock_mhz
+    Goals(objectives=study.objectives, limit=study.limit, clock_mhz=clock, fps=study.fps)
+    grid = replace(study.space, intervals=space.points(study.space, net))
+    return replace(study, clock_mhz=clock, space=grid)
+
+
+def _sample(
+    problem: Problem,
+    study: Study,
+    front: Front,
+    store: Any,
+    recorded: int,
+    progress: Progress | None,
+) -> tuple[dict[str, Any], Front]:
+    """Run the sampler, if any, and compare what it found with the exact front."""
+    reference = reference_point(problem, front)
+    whole = hypervolume(problem, front, reference)
+    summary: dict[str, Any] = {
+        "exact": front.exact,
+        "hypervolume_exact": whole,
+        "reference_point": reference.tolist(),
+        "sampler": study.sampler,
+    }
+    if study.sampler == "exact" or not study.trials:
+        return summary, front
+    proposed = samplers.propose(
+        problem,
+        study.sampler,
+        study.seed,
+        study.trials,
+        front.designs,
+        progress,
+        _Recorder(store, recorded),
+    )
+    alone = front_of(problem, proposed)
+    merged = front_of(problem, np.concatenate([front.designs, proposed]), front.exact)
+    summary |= {
+        "trials": len(proposed),
+        "hypervolume_sampler": hypervolume(problem, alone, reference),
+        "hypervolume_merged": hypervolume(problem, merged, reference),
+    }
+    return summary, merged
+
+
+class _Recorder:
+    """Writes generations, less the trials that an interrupted run of the same seed has recorded."""
+
+    def __init__(self, store: Any, recorded: int) -> None:
+        self.store, self.recorded, self.seen = store, recorded, 0
+
+    def __call__(self, trials: list[Any]) -> None:
+        known = max(0, self.recorded - self.seen)
+        samplers.write_trials(self.store, trials[known:])
+        self.seen += len(trials)
+
+
+def finished(folder: Path) -> bool:
+    """Whether a folder holds a complete run: front.json is written last."""
+    return (folder / FRONT_JSON).is_file()
+
+
+@contextmanager
+def locked(folder: Path, resume: bool, study: Study) -> Iterator[None]:
+    """Hold a run folder for one process, having checked that it may be written."""
+    _check_folder(folder, resume, study)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / POINTS).mkdir(exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InputError(f"{folder}: another explore is at work in this folder") from None
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _check_folder(folder: Path, resume: bool, study: Study) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is not a folder; give another --out")
+    if not resume:
+        if folder.is_dir() and any(entry.name != ".lock" for entry in folder.iterdir()):
+            raise InputError(f"{folder}: is not empty; --resume goes on with a run, --out starts one")
+        return
+    held = read_record(folder).study
+    different = differences(held, study)
+    if different:
+        raise InputError(f"{folder}: holds another study: {'; '.join(different)}")
+
+
+def read_record(folder: Path) -> Record:
+    """study.toml of a run folder.
+
+    Raises:
+        InputError: it is missing, broken, or of a newer format.
+    """
+    path = folder / STUDY
+    if not path.is_file():
+        raise InputError(f"{folder}: holds no run ({STUDY} is missing)")
+    data = records.read(path)
+    if isinstance(data.get("format"), int) and data["format"] > VERSION:
+        raise InputError(f"{path}: is of format {data['format']}, this version reads {VERSION}")
+    return records.structure(data, Record, str(path))
+
+
+def read_front(folder: Path) -> dict[str, Any]:
+    """front.json of a finished run.
+
+    Raises:
+        InputError: the folder holds no run, or one that has not finished.
+    """
+    read_record(folder)
+    if not finished(folder):
+        raise InputError(f"{folder}: the run has not finished; explore --resume goes on with it")
+    data = records.read(folder / FRONT_JSON)
+    for key, kind in (("points", list), ("named", dict), ("objectives", list), ("summary", dict)):
+        if not isinstance(data.get(key), kind):
+            raise InputError(f"{folder / FRONT_JSON}: the key '{key}' is missing or broken")
+    return data
+
+
+def read_point(folder: Path, name: str) -> dict[str, Any]:
+    """points/ID.json of a point by id."""
+    return records.read(folder / POINTS / f"{name}.json")
+
+
+def read_result(folder: Path) -> Result:
+    """A finished run, read back."""
+    data = read_front(folder)
+    rows = tuple(data["points"])
+    return Result(folder, Points(rows, data["named"], {}), data["summary"])
+
+
+def _write_study(folder: Path, study: Study) -> None:
+    record = Record(
+        format=VERSION,
+        syq_dse=syq_dse.__version__,
+        python=platform.python_version(),
+        study=study,
+    )
+    records.write_text(folder / STUDY, tomli_w.dumps(records.plain(record)))
+
+
+def _write_points(
+    folder: Path, study: Study, problem: Problem, points: Points, summary: Mapping[str, Any]
+) -> None:
+    """Points first, the table next, front.json last: its presence says that all is there."""
+    for name, found in points.documents.items():
+        records.write_json(folder / POINTS / f"{name}.json", found)
+    records.write_text(folder / FRONT_CSV, csv_text(points))
+    records.write_json(
+        folder / FRONT_JSON,
+        {
+            "network": problem.table.network.name,
+            "target": problem.table.pricing.board.name,
+            "clock_mhz": problem.goals.clock_mhz,
+            "limit": problem.goals.limit,
+            "objectives": list(study.objectives),
+            "accuracy_note": problem.losses.note,
+            "provenance": provenance(problem.table.pricing),
+            "summary": dict(summary),
+            "named": points.named,
+            "points": list(points.rows),
+        },
+    )
+
+
+def csv_text(points: Points) -> str:
+    """front.csv: one row a point."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(points.rows)
+    return stream.getvalue()
+
+
+def free_folder(root: Path, name: str) -> Path:
+    """runs/NAME, or runs/NAME-2 and on where that is taken."""
+    candidate, number = root / name, 1
+    while candidate.exists():
+        number += 1
+        candidate = root / f"{name}-{number}"
+    return candidate
+
+
+def json_text(value: Any) -> str:
+    """A document for standard output."""
+    return json.dumps(records.plain(value), indent=1, allow_nan=False)
