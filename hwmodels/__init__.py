@@ -1,1 +1,1 @@
-"""Boards, technologies, device families and prices, one TOML file each; read with importlib.resources."""
+"""Boards, technologies, device families, prices: TOML files, read with importlib.resources."""

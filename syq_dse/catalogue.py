@@ -1,4 +1,4 @@
-"""Where a name becomes a file: the shipped networks, targets, prices and studies, or a user's path."""
+"""Where a name becomes a file: shipped networks, targets, prices and studies, or a user's own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from syq_dse.errors import InputError, unknown
 def folder(package: str) -> Path:
     """The folder of a data package: `models`, `hwmodels` or `studies`.
 
-    Installed, it is `syq_dse.models`; in a checkout that is not installed, it lies beside `syq_dse`.
+    Installed, it is `syq_dse.models`; in a checkout that is not, it lies beside `syq_dse`.
     """
     try:
         return Path(str(resources.files(f"syq_dse.{package}")))

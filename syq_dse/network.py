@@ -394,7 +394,8 @@ def _out_shape(layer: Layer, inputs: tuple[Shape, ...]) -> Shape:
             return Shape(shape.size, 1, 1)
         case Add():
             if inputs[0] != inputs[1]:
-                raise InputError(f"the two inputs must have one shape, got {inputs[0]}, {inputs[1]}")
+                shapes = f"{inputs[0]}, {inputs[1]}"
+                raise InputError(f"the two inputs must have one shape, got {shapes}")
             return shape
 
 

@@ -1,4 +1,4 @@
-"""A scheme: the codebook, granularity and scale format of every layer, and every tensor's precision."""
+"""A scheme: codebook, granularity and scale format of each layer, and each tensor's precision."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def tensors(network: Network) -> dict[str, Tensor]:
         elif isinstance(layer, (Conv, Dense, Add)) and not layer.relu:
             found[node.name] = Tensor(name=node.name, kind="residual")
         else:
-            source = found[node.inputs[0]]
-            kind = "residual" if not isinstance(layer, (Conv, Dense, Add)) and source.signed else "activation"
-            found[node.name] = Tensor(name=node.name, kind=kind)
+            pools = not isinstance(layer, (Conv, Dense, Add))
+            signed = pools and found[node.inputs[0]].signed
+            found[node.name] = Tensor(name=node.name, kind="residual" if signed else "activation")
     return found
 
 
@@ -126,9 +126,7 @@ def uniform(network: Network, layer: LayerScheme, bits: int) -> Scheme:
     engines = network.engines
     edge = {engines[0].name, engines[-1].name}
     return Scheme(
-        layers={
-            node.name: LayerScheme() if node.name in edge else layer for node in engines
-        },
+        layers={node.name: LayerScheme() if node.name in edge else layer for node in engines},
         bits={name: _default_bits(network, name, kind, bits) for name, kind in _variables(network)},
     )
 
@@ -235,9 +233,7 @@ def file_of(network: Network, scheme: Scheme) -> SchemeFile:
     return SchemeFile(layers=entries, network=network.name, input_bits=scheme.bits[INPUT])
 
 
-def _entry_bits(
-    entry: SchemeEntry, tensor: Tensor, name: str, at: str
-) -> tuple[str, int | None]:
+def _entry_bits(entry: SchemeEntry, tensor: Tensor, name: str, at: str) -> tuple[str, int | None]:
     given = [key for key in ("bits", "residual_bits") if getattr(entry, key) is not None]
     if not given:
         return "bits", None

@@ -1,4 +1,4 @@
-"""A target: what a board offers (capacity, clock, memories, bandwidth) and where that is written."""
+"""A target: what a board offers (capacity, clock, memories, bandwidth), and the source of that."""
 
 from __future__ import annotations
 

@@ -91,14 +91,21 @@ class Table:
         return tuple(np.ascontiguousarray(f.rows.reshape(-1, ROW)) for f in self.factors)
 
     @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Index of each layer's factor."""
+        return {factor.name: i for i, factor in enumerate(self.factors)}
+
+    @cached_property
     def axes(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """For each factor, (column of the design, size) of each axis with several values."""
+        """For each factor, (column of the design, size) of the interval and of each axis with choices."""
         column = {name: i for i, name in enumerate(self.variables)}
         found = []
         for factor in self.factors:
             names = ["interval", factor.name, *(f"bits.{t}" for t in factor.tensors)]
             sized = zip(names, factor.rows.shape[:-1], strict=True)
-            found.append(tuple((column[name], size) for name, size in sized if size > 1))
+            found.append(
+                tuple((column[n], size) for n, size in sized if size > 1 or n == "interval")
+            )
         return tuple(found)
 
     @cached_property
@@ -390,53 +397,62 @@ def price(table: Table, designs: npt.NDArray[np.integer]) -> Prices:
     total = np.zeros((count, len(COLUMNS)), np.int64)
     slowest = np.zeros(count, np.int64)
     late = np.zeros(count, np.int64)
+    buffers = np.empty((2, min(count, CHUNK), ROW), np.int64)
     for start in range(0, count, CHUNK):
         part = slice(start, start + CHUNK)
-        _price_chunk(
-            table, designs[part].T.astype(np.int32, order="C"), total[part], slowest[part], late[part]
-        )
+        columns = designs[part].T.astype(np.int32, order="C")
+        _check_range(table, columns)
+        row, added = buffers[:, : columns.shape[1]]
+        _price_chunk(table, columns, row, added, slowest[part], late[part])
+        total[part] = added[:, :CYCLES]
     return Prices(total, slowest, late)
 
 
-def _price_chunk(table: Table, columns: Ints, total: Ints, slowest: Ints, late: Ints) -> None:
-    """Price one chunk into its slices; `columns` has shape (variables, designs)."""
-    size = columns.shape[1]
+def _check_range(table: Table, columns: npt.NDArray[np.int32]) -> None:
     outside = (columns.min(axis=1) < 0) | (columns.max(axis=1) >= table.sizes)
     if outside.any():
         name = table.variables[int(np.argmax(outside))]
         raise ValueError(f"every design's '{name}' must be an index of its values")
+
+
+def _price_chunk(
+    table: Table,
+    columns: npt.NDArray[np.int32],
+    row: Ints,
+    added: Ints,
+    slowest: Ints,
+    late: Ints,
+) -> None:
+    """Price one chunk; `columns` has shape (variables, designs), `row` and `added` (designs, ROW).
+
+    Layers are visited in the order of the flow, so that arrival times follow from earlier ones.
+    """
     interval = columns[0]
-    row = np.empty((size, ROW), np.int64)
-    added = np.zeros((size, ROW), np.int64)
-    small = np.zeros(size, np.int32)  # 32 bit products vectorise, 64 bit ones do not
-    index = np.empty(size, np.int64)
-    delay: dict[str, Ints] = {}
+    added[:] = 0
     slowest[:] = table.stream_cycles[interval]
-    for factor, flat, axes in zip(table.factors, table.flat, table.axes, strict=True):
-        small[:] = 0
-        for column, values in axes:
-            np.multiply(small, np.int32(values), out=small)
-            np.add(small, columns[column], out=small)
-        index[:] = small
-        np.take(flat, index, axis=0, out=row, mode="clip")
-        np.add(added, row, out=added)
-        if factor.picks is not None:
-            np.maximum(slowest, row[:, CYCLES], out=slowest)
-            delay[factor.name] = row[:, DELAY].copy()
-    total[:] = added[:, :CYCLES]
-    late[:] = _latency(table, interval, delay)
-
-
-def _latency(table: Table, interval: Ints, delay: Mapping[str, Ints]) -> Ints:
-    """Cycles of `timing.latency` for many designs."""
     arrival = {INPUT: table.first_pixel[interval]}
     for node in table.network.nodes:
         start = arrival[node.inputs[0]]
         for name in node.inputs[1:]:
             start = np.maximum(start, arrival[name])
+        place = table.places.get(node.name)
+        if place is not None:
+            _gather(table, place, columns, row)
+            np.add(added, row, out=added)
         if node.has_weights:
-            arrival[node.name] = start + delay[node.name]
+            np.maximum(slowest, row[:, CYCLES], out=slowest)
+            arrival[node.name] = start + row[:, DELAY]
         else:
             wait = table.delays[node.name]
             arrival[node.name] = start + (wait[interval] if wait.ndim else wait)
-    return arrival[table.network.nodes[-1].name] + table.tails[interval]
+    late[:] = arrival[table.network.nodes[-1].name] + table.tails[interval]
+
+
+def _gather(table: Table, place: int, columns: npt.NDArray[np.int32], row: Ints) -> None:
+    """The rows of one factor. 32 bit products vectorise, 64 bit ones do not."""
+    axes = table.axes[place]
+    index = columns[axes[0][0]]
+    for column, size in axes[1:]:
+        index = index * np.int32(size)
+        np.add(index, columns[column], out=index)
+    np.take(table.flat[place], index.astype(np.int64), axis=0, out=row, mode="clip")
