@@ -1,6 +1,6 @@
 """Time of the exact front, and what an unseeded sampler reaches of it in as many seconds.
 
-    taskset -c 0,1 python benchmarks/exact_front.py [NETWORK] [TARGET]
+taskset -c 0,1 python benchmarks/exact_front.py [NETWORK] [TARGET]
 """
 
 from __future__ import annotations

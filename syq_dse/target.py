@@ -60,6 +60,12 @@ class Board:
             raise InputError(f"clock_mhz must be 1 to 2000, got {self.clock_mhz}")
 
 
+def _check_positive(record: object, *fields: str) -> None:
+    for name in fields:
+        if getattr(record, name) < 1:
+            raise InputError(f"{name} must be at least 1, got {getattr(record, name)}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LutRam:
     """Distributed RAM with one write and one read port: `lut` LUTs hold depth x width bits."""
@@ -67,6 +73,9 @@ class LutRam:
     depth: int
     width: int
     lut: int
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "depth", "width", "lut")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +88,19 @@ class Family:
     bram18: tuple[tuple[int, int], ...]  # (depth, width) of one write and one read port
     uram: tuple[int, int] | None = None  # (depth, width); cannot be initialised from the bitstream
     rom_depth_per_lut: int  # bits of constant table that one LUT holds
-    lutram: LutRam
+    lutram: tuple[LutRam, ...]  # the shape that takes the fewest LUTs is used
     source: str
 
     def __post_init__(self) -> None:
-        if not self.bram18 or min(min(shape) for shape in self.bram18) < 1:
-            raise InputError(f"bram18 shapes must be positive, got {self.bram18}")
+        _check_positive(self, "lut_inputs", "rom_depth_per_lut")
+        shapes = {"bram18": self.bram18, "uram": (self.uram or (1, 1),)}
+        for name, listed in {**shapes, "multiplier": (self.multiplier,)}.items():
+            if not listed or min(min(shape) for shape in listed) < 1:
+                raise InputError(f"{name} must have positive sizes, got {list(map(list, listed))}")
+        if self.multiplier[0] < self.multiplier[1]:
+            raise InputError(f"multiplier: the wider operand is first, got {list(self.multiplier)}")
+        if not self.lutram:
+            raise InputError("lutram must list at least one shape")
 
 
 def load(name: str) -> Board:

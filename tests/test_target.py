@@ -107,7 +107,7 @@ def test_laws_of_a_board(name: str) -> None:
     c = board.capacity
     assert board.name == name
     assert c.lutram < c.lut <= c.ff
-    assert c.lutram % family.lutram.lut == 0  # whole slices
+    assert c.lutram % family.lutram[0].lut == 0  # whole slices
     assert c.uram == 0 or family.uram is not None
     if board.family != "ecp5":
         assert c.bram18 % 2 == 0  # halves of BRAM36
@@ -131,9 +131,32 @@ def test_laws_of_a_family(name: str) -> None:
 
     if family.uram:
         assert family.uram[0] * family.uram[1] == 288 * 1024
-    stored = family.lutram.depth * family.lutram.width
-    assert family.lutram.depth == family.rom_depth_per_lut
-    assert stored < family.lutram.lut * 2**family.lut_inputs  # the write port takes its share
+    assert family.lutram[0].depth == family.rom_depth_per_lut
+    for ram in family.lutram:  # the write port takes its share
+        assert ram.depth * ram.width < ram.lut * 2**family.lut_inputs
+
+
+@pytest.mark.parametrize(
+    ("line", "broken", "text"),
+    [
+        ("lut_inputs = 6", "lut_inputs = 0", "lut_inputs must be at least 1, got 0"),
+        ("uram = [4096, 72]", "uram = [0, 72]", "uram must have positive sizes, got [[0, 72]]"),
+        (
+            "multiplier = [27, 18]",
+            "multiplier = [18, 27]",
+            "multiplier: the wider operand is first, got [18, 27]",
+        ),
+        ("depth = 32", "depth = 0", "lutram[1]: depth must be at least 1, got 0"),
+    ],
+)
+def test_a_broken_family(line: str, broken: str, text: str, tmp_path: Path) -> None:
+    shipped = (catalogue.folder("hwmodels") / "families" / "xcup.toml").read_text(encoding="utf-8")
+    assert line in shipped
+    path = tmp_path / "odd.toml"
+    path.write_text(shipped.replace(line, broken), encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        records.load(path, target.Family)
+    assert str(caught.value) == f"odd.toml: {text}"
 
 
 def test_every_family_has_a_board() -> None:
@@ -245,4 +268,4 @@ def test_message_for_a_memory_of_no_width() -> None:
     plain = records.plain(target.load_family("xcup")) | {"bram18": [[512, 0]]}
     with pytest.raises(InputError) as caught:
         records.structure(plain, target.Family, "family.toml")
-    assert str(caught.value) == "family.toml: bram18 shapes must be positive, got ((512, 0),)"
+    assert str(caught.value) == "family.toml: bram18 must have positive sizes, got [[512, 0]]"

@@ -4,13 +4,13 @@ The loss of a uniformly quantised network, relative to its float accuracy, is ta
 
     scale * (u * q(weights) + v * r(bits)),   q = 1 / (levels - 1)**2,   r = 1 / (2**bits - 1)**2,
 
-the power of the quantisation noise of weights and activations. u and v are fitted (non-negative least
-squares) to every published row whose float accuracy is published too; `scale` is one number a
-network, fitted to its rows and to one more that says 1, so that rows at many bits, which tell little,
-change little. A mixed scheme loses the mean over its layers: published
-figures say nothing about single layers, so all inner layers and tensors count alike. Nor do they
-tell granularities or scale formats apart, so these change nothing here. int8 loses next to nothing, and
-what the first and last layer lose at fewer bits is taken as for any other layer.
+the power of the quantisation noise of weights and activations. u and v are fitted (non-negative
+least squares) to every published row whose float accuracy is published too; `scale` is one number a
+network, fitted to its rows and to one more that says 1, so that rows at many bits, which tell
+little, change little. A mixed scheme loses the mean over its layers: published figures say nothing
+about single layers, so all inner layers and tensors count alike. Nor do they tell granularities or
+scale formats apart, so these change nothing here. int8 loses next to nothing, and what the first
+and last layer lose at fewer bits is taken as for any other layer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 FLOAT_BITS = 32
 
 ENOUGH_ROWS = 4
-"""Published rows of a network from which its own error is taken; with fewer, that of all networks."""
+"""Published rows of a network from which its own error is taken; with fewer, that of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,9 @@ class Published:
     @property
     def noise(self) -> tuple[float, float]:
         """Noise power of weights and activations, as in the module's formula."""
-        return _weight_noise(2 ** (self.weight_bits - 1) - 1), activation_noise(self.activation_bits)
+        return _weight_noise(2 ** (self.weight_bits - 1) - 1), activation_noise(
+            self.activation_bits
+        )
 
     @property
     def is_float(self) -> bool:
@@ -167,8 +169,12 @@ def accuracy(prior: Prior, network: Network, scheme: Scheme) -> float:
     """Top-1 that the prior expects of a scheme, 0 to 1."""
     weights = weight_shares(network)
     tensors = tensor_shares(network)
-    loss = sum(s * prior.weights * weight_noise(scheme.layers[n].weights) for n, s in weights.items())
-    loss += sum(s * prior.activations * activation_noise(scheme.bits[n]) for n, s in tensors.items())
+    loss = sum(
+        s * prior.weights * weight_noise(scheme.layers[n].weights) for n, s in weights.items()
+    )
+    loss += sum(
+        s * prior.activations * activation_noise(scheme.bits[n]) for n, s in tensors.items()
+    )
     return prior.base - loss
 
 

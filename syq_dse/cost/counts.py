@@ -16,7 +16,9 @@ class Memory:
     width: Any  # bits; an array, as depth and banks
     depth: Any
     banks: Any = 1
-    constant: bool = False  # never written: LUTs hold it as a table, and it loads with the bitstream
+    constant: bool = (
+        False  # never written: LUTs hold it as a table, and it loads with the bitstream
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

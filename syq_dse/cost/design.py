@@ -63,8 +63,8 @@ def uniform(network: Network, text: str) -> Asked:
 def read(network: Network, path: Path) -> Asked:
     """The design in a scheme file, or in a point of a run.
 
-    A scheme file has `layers` and may have `folding`; a point has them under `scheme` and `folding`,
-    and its interval.
+    A scheme file has `layers` and may have `folding`; a point has them under `scheme` and
+    `folding`, and its interval.
 
     Raises:
         InputError: the file is broken, or of another network.

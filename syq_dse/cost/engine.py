@@ -47,7 +47,12 @@ def mac_unit(
 
 
 def scale_unit(
-    pricing: Pricing, geo: Geometry, layer: LayerScheme, bits: int, pe: Ints, simd: Ints,
+    pricing: Pricing,
+    geo: Geometry,
+    layer: LayerScheme,
+    bits: int,
+    pe: Ints,
+    simd: Ints,
     res: ResType,
 ) -> Resources:
     counts = scale(geo, layer, bits, pe, simd, res, pricing.family.multiplier)
@@ -55,7 +60,13 @@ def scale_unit(
 
 
 def requant_unit(
-    pricing: Pricing, geo: Geometry, acc: int, out: Tensor, out_bits: int, pe: Ints, simd: Ints,
+    pricing: Pricing,
+    geo: Geometry,
+    acc: int,
+    out: Tensor,
+    out_bits: int,
+    pe: Ints,
+    simd: Ints,
     res: ResType,
 ) -> Resources:
     """The cheaper of thresholds and multiply-add-shift-clip; nothing for the network's result."""
@@ -71,7 +82,8 @@ def requant_unit(
         options.append(resources("requant", searched, pricing))
     stacked = np.stack(np.broadcast_arrays(*options))
     best = np.argmin(pricing.share_of(stacked), axis=0)
-    return np.take_along_axis(stacked, best[None, ..., None], axis=0)[0]
+    chosen: Resources = np.take_along_axis(stacked, best[None, ..., None], axis=0)[0]
+    return chosen
 
 
 def input_unit(

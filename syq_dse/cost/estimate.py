@@ -31,7 +31,7 @@ LIMIT = 0.8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCost:
-    """One layer of a priced design; the last four fields but `units` are for layers with weights."""
+    """One layer of a priced design; `scheme` and `folding` are for layers with weights."""
 
     name: str
     units: Mapping[str, Mapping[str, int]]  # unit to column of COLUMNS to count
@@ -55,9 +55,7 @@ class Cost:
 def geometries(network: Network) -> dict[str, Geometry]:
     """The geometry of every engine."""
     written = tensors(network)
-    return {
-        node.name: geometry(node, written[node.inputs[0]].signed) for node in network.engines
-    }
+    return {node.name: geometry(node, written[node.inputs[0]].signed) for node in network.engines}
 
 
 def check_interval(network: Network, interval: int) -> None:
@@ -71,8 +69,8 @@ def check_interval(network: Network, interval: int) -> None:
     if interval < least[name]:
         short = least[name] - interval
         raise InfeasibleError(
-            f"{network.name}: an interval of {interval} cycles is {short} less than {name} needs with "
-            f"one output pixel a cycle; the least is {least[name]}"
+            f"{network.name}: an interval of {interval} cycles is {short} less than {name} needs "
+            f"with one output pixel a cycle; the least is {least[name]}"
         )
 
 
@@ -209,9 +207,7 @@ def _cheapest(
         requant = engine.requant_unit(pricing, geo, acc, out, out_bits, pe, simd, res)
         by_res[res] = pricing.share_of(mac + scale + requant)
     by_ram: dict[RamStyle, Ints] = {
-        style: pricing.share_of(
-            engine.weights_unit(pricing, geo, layer.weights, pe, simd, style)
-        )
+        style: pricing.share_of(engine.weights_unit(pricing, geo, layer.weights, pe, simd, style))
         for style in engine.ram_styles(pricing, geo)
     }
     pairs = [(res, ram) for res in by_res for ram in by_ram]
@@ -241,5 +237,3 @@ def utilization(total: Mapping[str, int], offered: Mapping[str, int]) -> dict[st
 def tightest(used: Mapping[str, float]) -> str:
     """The fullest resource."""
     return max(used, key=lambda name: used[name])
-
-

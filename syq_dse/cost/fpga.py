@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from syq_dse.cost import prices
 from syq_dse.cost.counts import Counts, Memory
 from syq_dse.cost.folding import RamStyle
 from syq_dse.cost.integers import Ints, cdiv, ints
-from syq_dse.target import Board, Family, load_family
+from syq_dse.target import Board, Family, LutRam, load_family
 
 COLUMNS = ("lut", "ff", "dsp", "bram18", "uram", "lutram", "dram_bits", "energy_pj")
 """What a unit costs: the last axis of every array of resources."""
@@ -136,17 +137,21 @@ def distributed(memory: Memory, family: Family) -> Resources:
     out = _empty(width, depth, banks)
     if memory.constant:
         tile = family.rom_depth_per_lut
-        joined = 4 * tile  # the slice's own multiplexers join four LUTs
+        joined = ints(4 * tile)  # the slice's own multiplexers join four LUTs
         cells = cdiv(depth, tile) * width
     else:
-        ram = family.lutram
-        joined = ram.depth
-        cells = cdiv(depth, ram.depth) * cdiv(width, ram.width) * ram.lut
+        tried = [(_lutram_cells(width, depth, ram), ram.depth) for ram in family.lutram]
+        cells = np.minimum.reduce([cells for cells, _ in tried])
+        joined = np.select([cells == other for other, _ in tried], [deep for _, deep in tried])
         out[..., LUTRAM] = np.where(word, 0, cells * banks)
     mux = width * cdiv(cdiv(depth, joined) - 1, ways - 1)
     out[..., LUT] = np.where(word, 0, (cells + mux) * banks)
     _registers(out, memory, word, width * depth * banks)
     return out
+
+
+def _lutram_cells(width: Ints, depth: Ints, ram: LutRam) -> Ints:
+    return cdiv(depth, ram.depth) * cdiv(width, ram.width) * ram.lut
 
 
 def block(memory: Memory, family: Family) -> Resources:
@@ -172,7 +177,7 @@ def ultra(memory: Memory, family: Family) -> Resources:
     return out
 
 
-def _registers(out: Resources, memory: Memory, word: Ints, bits: Ints) -> None:
+def _registers(out: Resources, memory: Memory, word: npt.NDArray[np.bool_], bits: Ints) -> None:
     if not memory.constant:
         out[..., FF] = np.where(word, bits, 0)
 

@@ -97,7 +97,7 @@ class Table:
 
     @cached_property
     def axes(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """For each factor, (column of the design, size) of the interval and of each axis with choices."""
+        """For each factor, (column of the design, size) of each axis that has a choice."""
         column = {name: i for i, name in enumerate(self.variables)}
         found = []
         for factor in self.factors:
@@ -198,13 +198,31 @@ def build(
             source, out = written[node.inputs[0]], written[node.name]
             result = out.kind == "result"
             touched = (source.name,) if result else (source.name, out.name)
-            links = [(q[node.name, node.inputs[0]], lanes(node.out_shape, t)) for q, t in zip(queues, intervals, strict=True)]
+            links = [
+                (q[node.name, node.inputs[0]], lanes(node.out_shape, t))
+                for q, t in zip(queues, intervals, strict=True)
+            ]
             waits = [timing.delay(node, t) for t in intervals]
-            key = (geos[node.name], out.kind, options, *(tuple(bits[n]) for n in touched), *links, *waits)
+            key = (
+                geos[node.name],
+                out.kind,
+                options,
+                *(tuple(bits[n]) for n in touched),
+                *links,
+                *waits,
+            )
             if key not in alike:
                 out_bits: Sequence[int | None] = [None] if result else bits[out.name]
                 alike[key] = _engine_rows(
-                    pricing, geos[node.name], out, intervals, links, waits, options, bits[source.name], out_bits
+                    pricing,
+                    geos[node.name],
+                    out,
+                    intervals,
+                    links,
+                    waits,
+                    options,
+                    bits[source.name],
+                    out_bits,
                 )
             factors.append(Factor(node.name, touched, *alike[key]))
         else:
@@ -244,7 +262,9 @@ def _engine_rows(
         share = pricing.share_of(base)
         for t, (interval, (queue, link)) in enumerate(zip(intervals, links, strict=True)):
             meets = np.flatnonzero(taken <= interval)
-            joins = _joins(pricing, geo, in_bits, out_bits, acc, queue, link, pe[meets], simd[meets])
+            joins = _joins(
+                pricing, geo, in_bits, out_bits, acc, queue, link, pe[meets], simd[meets]
+            )
             best = np.argmin(share[..., meets] + pricing.share_of(joins), axis=-1)
             pick = meets[best]
             chosen = np.take_along_axis(base, pick[..., None, None], axis=-2)[..., 0, :]
@@ -317,7 +337,9 @@ def _joins(
 ) -> Resources:
     """Queues and width conversions, which depend on the interval; same axes as `_engine_bases`."""
     before = np.stack([engine.input_unit(pricing, geo, a, queue, pe, simd) for a in in_bits])
-    widths = sorted({int(w) for w in acc.flat}) if out_bits[0] is None else [o or 0 for o in out_bits]
+    widths = (
+        sorted({int(w) for w in acc.flat}) if out_bits[0] is None else [o or 0 for o in out_bits]
+    )
     after = np.stack([engine.output_unit(pricing, w, pe, link) for w in widths])
     if out_bits[0] is None:
         by_acc: Resources = after[np.searchsorted(widths, acc)][:, :, None]
@@ -361,7 +383,9 @@ def _merge(factors: list[Factor], rest: list[Factor]) -> list[Factor]:
                 for name in host.tensors:
                     axis = factor.tensors.index(name) + 2 if name in factor.tensors else None
                     shape.append(factor.rows.shape[axis] if axis else 1)
-                order = sorted(range(len(factor.tensors)), key=lambda i: host.tensors.index(factor.tensors[i]))
+                order = sorted(
+                    range(len(factor.tensors)), key=lambda i: host.tensors.index(factor.tensors[i])
+                )
                 turned = factor.rows.transpose(0, 1, *(i + 2 for i in order), factor.rows.ndim - 1)
                 rows = host.rows + turned.reshape(*shape, ROW)
                 merged[index] = Factor(host.name, host.tensors, rows, host.picks)

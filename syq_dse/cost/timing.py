@@ -46,9 +46,7 @@ def work(geo: Geometry, pe: Ints, simd: Ints) -> Ints:
     return (geo.c_out // ints(pe)) * (geo.fan_in // ints(simd))
 
 
-def latency(
-    network: Network, interval: int, engine_work: Mapping[str, int]
-) -> int:
+def latency(network: Network, interval: int, engine_work: Mapping[str, int]) -> int:
     """Cycles from the first word of an image to the last of its result, no engine waiting.
 
     An upper bound: streams are paced by the interval.
@@ -81,8 +79,8 @@ def queues(network: Network, interval: int) -> dict[tuple[str, str], Queue]:
     """The queue of every (layer, tensor that it reads), deep enough that no path waits.
 
     Where two paths meet, the shorter one's queue holds the pixels that pass while the longer one
-    fills its line buffers: the true difference of their lags, and for each engine on the longer path
-    the pixel in work. It holds for every folding that meets the interval.
+    fills its line buffers: the true difference of their lags, and for each engine on the longer
+    path the pixel in work. It holds for every folding that meets the interval.
     """
     earliest = {INPUT: 0}
     latest = {INPUT: 0}

@@ -87,10 +87,15 @@ def draw(front: dict[str, Any], x: str, y: str) -> Figure:
             _scatter(axes, members, x, y, style)
     knee = next(p for p in points if p["point"] == front["named"]["knee"])
     axes.scatter(
-        *([_value(knee, c)] for c in (x, y)),
-        s=190, facecolors="none", edgecolors="black", linewidths=1.4, zorder=4,
+        [_value(knee, x)],
+        [_value(knee, y)],
+        s=190,
+        facecolors="none",
+        edgecolors="black",
+        linewidths=1.4,
+        zorder=4,
         label=f"knee ({knee['point']})",
-    )  # fmt: skip
+    )
     axes.set_xlabel(AXES[x])
     axes.set_ylabel(AXES[y])
     for name, scale in ((x, axes.set_xscale), (y, axes.set_yscale)):

@@ -9,6 +9,7 @@ loss that is still open; the completion is bounded from below with a price on ea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -267,11 +268,13 @@ def relax(chain: Chain, limits: Ints) -> tuple[float, Floats] | None:
     """
     objective, equal, right, uses = program(chain)
     scale = 1.0 / np.maximum(limits, 1)
+    above: Any = sparse.csr_array(uses * scale[:, None]) if len(limits) else None
+    matrix: Any = equal  # the stubs do not know that linprog takes sparse matrices
     result = optimize.linprog(
         objective,
-        A_ub=sparse.csr_array(uses * scale[:, None]) if len(limits) else None,
+        A_ub=above,
         b_ub=limits * scale if len(limits) else None,
-        A_eq=equal,
+        A_eq=matrix,
         b_eq=right,
         bounds=(0, 1),
         method="highs",
@@ -299,7 +302,7 @@ def integer_program(chain: Chain, limits: Ints) -> tuple[int, ...] | None:
     result = optimize.milp(
         objective,
         constraints=constraints,
-        integrality=np.arange(len(objective)) < options,
+        integrality=(np.arange(len(objective)) < options).astype(np.int64),
         bounds=optimize.Bounds(0, 1),
         options={"mip_rel_gap": 0.0},
     )

@@ -114,7 +114,9 @@ def why_infeasible(problem: Problem) -> str:
         limits = problem.limits(t)
         found = chain(problem, t, LIMITED)
         least = [_least_of(found, i) for i in range(len(LIMITED))]
-        over = [(need - int(most)) / max(int(most), 1) for need, most in zip(least, limits, strict=True)]
+        over = [
+            (need - int(most)) / max(int(most), 1) for need, most in zip(least, limits, strict=True)
+        ]
         index = int(np.argmax(over))
         name, need, most = LIMITED[index], least[index], int(limits[index])
         cycles = problem.table.intervals[t]
@@ -125,7 +127,10 @@ def why_infeasible(problem: Problem) -> str:
                 f"(at {cycles} cycles an image)"
             )
         else:
-            text = f"no design keeps all limits at once; the tightest is {name}: at least {need} of {most}, {offer}"
+            text = (
+                f"no design keeps all limits at once; the tightest is {name}: "
+                f"at least {need} of {most}, {offer}"
+            )
         if best is None or over[index] < best[0]:
             best = (over[index], text)
     network = problem.table.network.name
@@ -183,9 +188,7 @@ def _best_at(problem: Problem, t: int, least: int | None) -> list[int] | None:
     return None if picks is None else design_of(problem, found, picks)
 
 
-def _binding(
-    problem: Problem, t: int, limits: Ints, wanted: Sequence[str]
-) -> tuple[Chain, Ints]:
+def _binding(problem: Problem, t: int, limits: Ints, wanted: Sequence[str]) -> tuple[Chain, Ints]:
     """The chain with the columns that are wanted or whose limits can be broken, and the limits."""
     full = chain(problem, t, LIMITED)
     most = np.sum([stage.values[:, 1:].max(axis=0) for stage in full.stages], axis=0)
@@ -222,9 +225,7 @@ def _all_at(problem: Problem, t: int, further: Sequence[str]) -> tuple[list[list
     return designs, False
 
 
-def _levels(
-    problem: Problem, found: Chain, limits: Ints, further: Sequence[str]
-) -> Iterator[Ints]:
+def _levels(problem: Problem, found: Chain, limits: Ints, further: Sequence[str]) -> Iterator[Ints]:
     """Tighter and tighter limits on the further objectives."""
     names = [n for n in further if n in LINEAR or n == "utilization"]
     count = max(2, round(LEVELS ** (1 / max(1, len(names)))))
@@ -253,4 +254,3 @@ def design_of(problem: Problem, found: Chain, picks: Sequence[int]) -> list[int]
         for axis, name in enumerate(stage.tensors):
             design[column[f"bits.{name}"]] = int(stage.bits[pick, axis])
     return design
-

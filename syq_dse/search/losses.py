@@ -1,4 +1,4 @@
-"""An additive accuracy as integers: a loss for each choice of a layer and each precision of a tensor."""
+"""An additive accuracy as integers: a loss for each choice and for each tensor's precision."""
 
 from __future__ import annotations
 

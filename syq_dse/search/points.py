@@ -130,8 +130,9 @@ def _named(rows: list[dict[str, Any]]) -> list[str]:
 def knee(accuracy: npt.NDArray[np.float64], fps: npt.NDArray[np.float64]) -> int:
     """Index of the point farthest above the line from the most accurate to the fastest.
 
-    Both axes run from 0 to 1 over the front, fps in the logarithm: the point where more speed begins to
-    cost much accuracy. Source: Das, On characterizing the "knee" of the Pareto curve (1999).
+    Both axes run from 0 to 1 over the front, fps in the logarithm: the point where more speed
+    begins to cost much accuracy. Source: Das, On characterizing the "knee" of the Pareto curve
+    (1999).
 
     >>> knee(np.array([0.9, 0.89, 0.5]), np.array([10.0, 100.0, 200.0]))
     1

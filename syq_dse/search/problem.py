@@ -1,4 +1,4 @@
-"""What is asked of a table: objectives, limits, and the additive loss of accuracy of each choice."""
+"""What is asked of a table: objectives, limits, and an additive loss of accuracy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ Objective = Literal[
 ]
 
 LINEAR = {
-    "lut": "lut", "ff": "ff", "dsp": "dsp", "bram": "bram18", "uram": "uram", "energy": "energy_pj",
+    "lut": "lut",
+    "ff": "ff",
+    "dsp": "dsp",
+    "bram": "bram18",
+    "uram": "uram",
+    "energy": "energy_pj",
 }
 """Objectives that are sums over layers, and their columns."""
 
@@ -31,6 +36,7 @@ MAXIMISED = ("accuracy", "fps")
 
 LIMITED = COLUMNS[: COLUMNS.index("energy_pj")]
 """Columns that a board limits."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goals:
@@ -111,9 +117,11 @@ class Problem:
     ) -> npt.NDArray[np.float64]:
         match name:
             case "accuracy":
-                return np.asarray(self.losses.base - self.loss(designs) * LOSS_UNIT)
+                lost = self.loss(designs).astype(np.float64) * LOSS_UNIT
+                return np.asarray(self.losses.base - lost, dtype=np.float64)
             case "fps":
-                return np.asarray(self.goals.clock_mhz * 1e6 / prices.interval_cycles)
+                rate = self.goals.clock_mhz * 1e6 / prices.interval_cycles
+                return np.asarray(rate, dtype=np.float64)
             case "latency":
                 return np.asarray(prices.latency_cycles / self.goals.clock_mhz)  # us
             case "utilization":
@@ -125,7 +133,7 @@ class Problem:
     def minimised(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The same values with every objective to be minimised."""
         sign = [-1.0 if name in MAXIMISED else 1.0 for name in self.goals.objectives]
-        return values * np.asarray(sign)
+        return np.asarray(values * np.asarray(sign), dtype=np.float64)
 
 
 def feasible(excess: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

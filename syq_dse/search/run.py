@@ -67,9 +67,7 @@ def problem_of(study: Study, progress: Progress | None = None) -> Problem:
     """The priced table, the accuracy and the goals of a study."""
     net, board = network.load(study.network), target.load(study.target)
     clock = study.clock_mhz or board.clock_mhz
-    goals = Goals(
-        objectives=study.objectives, limit=study.limit, clock_mhz=clock, fps=study.fps
-    )
+    goals = Goals(objectives=study.objectives, limit=study.limit, clock_mhz=clock, fps=study.fps)
     longest = None if study.fps is None else int(clock * 1e6 / study.fps)
     made = space.build(study.space, net, pricing(board), longest, progress)
     return Problem(made, losses.from_prior(prior.load(net), made), goals)
@@ -116,7 +114,7 @@ def explore(
 
 
 def resolved(study: Study) -> Study:
-    """The study with its defaults filled in; loads what it names, so that a wrong name is told first.
+    """The study with its defaults filled in; loads what it names, so that a wrong name shows first.
 
     Raises:
         InputError: an unknown network or board, objectives or limits outside their range.
@@ -209,7 +207,9 @@ def _check_folder(folder: Path, resume: bool, study: Study) -> None:
         raise InputError(f"{folder}: is not a folder; give another --out")
     if not resume:
         if folder.is_dir() and any(entry.name != ".lock" for entry in folder.iterdir()):
-            raise InputError(f"{folder}: is not empty; --resume goes on with a run, --out starts one")
+            raise InputError(
+                f"{folder}: is not empty; --resume goes on with a run, --out starts one"
+            )
         return
     held = read_record(folder).study
     different = differences(held, study)

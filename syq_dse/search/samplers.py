@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import optuna
@@ -30,6 +31,8 @@ from syq_dse.cost.table import Choice, Table, price
 from syq_dse.errors import InputError
 from syq_dse.search.problem import LIMITED, MAXIMISED, Problem
 
+Direction = Literal["minimize", "maximize"]
+
 GENERATION = 50
 """Designs that are proposed, priced and written at once."""
 
@@ -52,9 +55,7 @@ def label(choice: Choice) -> str:
 
 def distributions(table: Table) -> dict[str, BaseDistribution]:
     """The parameter of every variable of a design; the interval by its index in the grid."""
-    found: dict[str, BaseDistribution] = {
-        "interval": IntDistribution(0, len(table.intervals) - 1)
-    }
+    found: dict[str, BaseDistribution] = {"interval": IntDistribution(0, len(table.intervals) - 1)}
     for name, options in table.choices.items():
         found[name] = CategoricalDistribution([label(option) for option in options])
     for name, bits in table.bits.items():
@@ -73,9 +74,7 @@ def parameters(table: Table, design: Sequence[int]) -> dict[str, object]:
     return found
 
 
-def frozen_trials(
-    problem: Problem, designs: Ints, source: str
-) -> list[FrozenTrial]:
+def frozen_trials(problem: Problem, designs: Ints, source: str) -> list[FrozenTrial]:
     """Designs as completed trials, with their limits as constraints."""
     table = problem.table
     prices = price(table, designs)
@@ -100,7 +99,7 @@ def frozen_trials(
     ]
 
 
-def directions(problem: Problem) -> list[str]:
+def directions(problem: Problem) -> list[Direction]:
     """Optuna's directions of the objectives."""
     return ["maximize" if n in MAXIMISED else "minimize" for n in problem.goals.objectives]
 
@@ -126,7 +125,7 @@ def propose(
         made = SAMPLERS[sampler](seed)
         study = optuna.create_study(directions=directions(problem), sampler=made)
         study.add_trials(frozen_trials(problem, seeds, "exact"))
-        found = []
+        found: list[list[int]] = []
         while len(found) < trials:
             if progress:
                 progress(len(found), trials, sampler)
@@ -154,11 +153,11 @@ def _generation(problem: Problem, study: optuna.Study, count: int) -> list[list[
 
 
 def _design(table: Table, params: dict[str, object]) -> list[int]:
-    design = [int(params["interval"])]  # type: ignore[call-overload]
+    design = [int(str(params["interval"]))]
     for name, options in table.choices.items():
         design.append([label(option) for option in options].index(str(params[name])))
     for name, bits in table.bits.items():
-        design.append(bits.index(params[f"bits.{name}"]))  # type: ignore[arg-type]
+        design.append(bits.index(params[f"bits.{name}"]))
     return design
 
 

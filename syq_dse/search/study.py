@@ -1,4 +1,4 @@
-"""A study: everything that a search depends on, in one record that a run keeps beside its results."""
+"""A study: all that a search depends on, in one record that a run keeps beside its results."""
 
 from __future__ import annotations
 

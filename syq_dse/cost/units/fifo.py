@@ -12,7 +12,7 @@ SKID_WORDS = 2
 
 
 def fifo(words: int, width: int) -> Counts:
-    """Counts of a queue of `words` words of `width` bits; two words are registers, more a memory."""
+    """Counts of a queue of `words` words of `width` bits; two are registers, more a memory."""
     if words <= SKID_WORDS:
         return Counts(lut={"skid_bits": ints(width)}, ff=ints(SKID_WORDS * width))
     pointer = clog2(words)

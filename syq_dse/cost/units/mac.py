@@ -26,8 +26,8 @@ def sum_bits(terms: int, weights: str, bits: int, signed: bool, scale_max: int =
 def lanes_per_dsp(multiplier: tuple[int, int], weights: str, bits: int) -> int:
     """Products of one activation with several weights that share a DSP.
 
-    Symmetric (narrow) codes need no guard bit: 1 + floor((A - W) / (W + B - 1)) for a port of A bits,
-    codes of W and activations of B bits. Source: FINN's DSP packing, int8 in Xilinx WP486.
+    Symmetric (narrow) codes need no guard bit: 1 + floor((A - W) / (W + B - 1)) for a port of A
+    bits, codes of W and activations of B bits. Source: FINN's DSP packing, int8 in Xilinx WP486.
 
     >>> [lanes_per_dsp((27, 18), w, b) for w, b in (("int8", 8), ("int4", 8), ("int4", 4))]
     [2, 3, 4]
@@ -52,8 +52,8 @@ def mac(
 ) -> Counts:
     """Counts of pe adder trees over simd products, and of their accumulators.
 
-    Binary: sum(+-a) = 2 * sum(a where w = +1) - sum(a), the second sum shared by the PEs of a group,
-    so that a product is an AND in front of the adder. Ternary: a selection of a, 0 or -a.
+    Binary: sum(+-a) = 2 * sum(a where w = +1) - sum(a), the second sum shared by the PEs of a
+    group, so that a product is an AND in front of the adder. Ternary: a selection of a, 0 or -a.
     Integers: LUT multipliers or packed DSPs.
     """
     groups = geo.groups_at_once(pe)

@@ -37,8 +37,8 @@ def scale(
 ) -> Counts:
     """Counts of the multipliers (or shifters) of row- and pixel-wise scaling; none for the rest.
 
-    A PE needs one while SIMD stays within a subgroup (c_in for pixel, k * c_in for row), and one for
-    each subgroup that it reads at once past that.
+    A PE needs one while SIMD stays within a subgroup (c_in for pixel, k * c_in for row), and one
+    for each subgroup that it reads at once past that.
     """
     if not layer.multiplies_partial_sums:
         return Counts(lut={}, ff=pe * 0)

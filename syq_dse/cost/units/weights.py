@@ -10,9 +10,7 @@ DRAM_BURST_WORDS = 512
 """Depth of the buffer that hides the latency of DRAM: one BRAM18 deep at its widest."""
 
 
-def weights(
-    geo: Geometry, code_bits: int, pe: Ints, simd: Ints, ram_style: RamStyle
-) -> Counts:
+def weights(geo: Geometry, code_bits: int, pe: Ints, simd: Ints, ram_style: RamStyle) -> Counts:
     """Counts of a memory with one word a cycle: pe * simd codes.
 
     Weights that are used all at once are constants in the logic and need no memory.

@@ -1,0 +1,222 @@
+"""Memories by the part's shapes, against tiles that are laid one by one; shares of a part."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syq_dse import target
+from syq_dse.cost import fpga
+from syq_dse.cost.counts import Counts, Memory
+from syq_dse.cost.fpga import BRAM18, COLUMNS, DRAM, DSP, FF, LUT, LUTRAM, URAM
+
+FAST = settings(derandomize=True, max_examples=150, deadline=None)
+FAMILIES = ["ecp5", "xc7", "xcup"]
+BOARDS = ["zcu102", "ulx3s-85f", "pynq-z1", "u250"]
+
+DEPTHS = st.one_of(st.integers(2, 600), st.sampled_from([1024, 4096, 4097, 16384, 20000]))
+WIDTHS = st.one_of(st.integers(1, 80), st.sampled_from([144, 288, 1000]))
+
+
+def tiles(depth: int, width: int, shape: tuple[int, int]) -> int:
+    """Blocks of one shape that cover every bit, laid from the corner; whole blocks only."""
+    count = 0
+    for _ in range(0, depth, shape[0]):
+        for _ in range(0, width, shape[1]):
+            count += 1
+    return count
+
+
+def laid(depth: int, width: int, shape: tuple[int, int]) -> bool:
+    """Whether that many blocks, laid side by side, cover every bit of the memory."""
+    covered = np.zeros((depth, width), dtype=bool)
+    for row in range(0, depth, shape[0]):
+        for column in range(0, width, shape[1]):
+            covered[row : row + shape[0], column : column + shape[1]] = True
+    return bool(covered.all())
+
+
+def multiplexer(ways: int, inputs: int) -> int:
+    """LUTs of a multiplexer of `ways` words, a bit wide: each joins `inputs` into one."""
+    count = 0
+    while ways > 1:
+        ways -= min(inputs, ways) - 1
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@FAST
+@given(depth=DEPTHS, width=WIDTHS, banks=st.integers(1, 9), constant=st.booleans())
+def test_block_takes_the_shape_of_fewest_blocks(
+    family: str, depth: int, width: int, banks: int, constant: bool
+) -> None:
+    part = target.load_family(family)
+    row = fpga.block(Memory(width=width, depth=depth, banks=banks, constant=constant), part)
+    fewest = min(tiles(depth, width, shape) for shape in part.bram18)
+    assert row.tolist() == [banks * fewest if name == "bram18" else 0 for name in COLUMNS]
+    best = min(part.bram18, key=lambda shape: tiles(depth, width, shape))
+    assert laid(min(depth, 600), width, best)
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "blocks"),
+    [
+        (512, 36, 1),
+        (1024, 18, 1),
+        (2048, 9, 1),
+        (4096, 4, 1),
+        (8192, 2, 1),
+        (16384, 1, 1),
+        (513, 36, 2),
+        (512, 37, 2),
+        (1025, 18, 2),
+        (16385, 1, 2),
+        (512, 72, 2),
+        (2, 1, 1),
+        (1, 4096, 0),
+        (0, 8, 0),
+    ],
+)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_known_numbers_of_bram18(family: str, depth: int, width: int, blocks: int) -> None:
+    """AMD UG573 table 1-7, UG473 table 1-7, Lattice TN1264: 18 kbit, 36 bits wide at most."""
+    row = fpga.block(Memory(width=width, depth=depth), target.load_family(family))
+    assert int(row[BRAM18]) == blocks
+
+
+@FAST
+@given(depth=DEPTHS, width=WIDTHS, banks=st.integers(1, 9))
+def test_ultra_counts_blocks_of_4096_by_72(depth: int, width: int, banks: int) -> None:
+    row = fpga.ultra(Memory(width=width, depth=depth, banks=banks), target.load_family("xcup"))
+    expected = banks * tiles(depth, width, (4096, 72))
+    assert row.tolist() == [expected if name == "uram" else 0 for name in COLUMNS]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@FAST
+@given(depth=DEPTHS, width=WIDTHS, banks=st.integers(1, 9))
+def test_distributed_counts_tiles_and_multiplexers(
+    family: str, depth: int, width: int, banks: int
+) -> None:
+    part = target.load_family(family)
+    ways = {"ecp5": 2, "xc7": 4, "xcup": 4}[family]  # of a multiplexer in one LUT4, one LUT6
+
+    ram = part.lutram
+    row = fpga.distributed(Memory(width=width, depth=depth, banks=banks), part)
+    cells = tiles(depth, width, (ram.depth, ram.width)) * ram.lut
+    joined = width * multiplexer(tiles(depth, 1, (ram.depth, 1)), ways)
+    assert int(row[LUTRAM]) == banks * cells
+    assert int(row[LUT]) == banks * (cells + joined)
+    assert int(row[FF]) == int(row[BRAM18]) == 0
+
+    rom = part.rom_depth_per_lut
+    table = fpga.distributed(Memory(width=width, depth=depth, banks=banks, constant=True), part)
+    joined = width * multiplexer(tiles(depth, 1, (4 * rom, 1)), ways)
+    assert int(table[LUT]) == banks * (tiles(depth, width, (rom, 1)) + joined)
+    assert int(table[LUTRAM]) == int(table[FF]) == int(table[BRAM18]) == 0
+
+
+@pytest.mark.parametrize("style", [fpga.distributed, fpga.block, fpga.ultra])
+def test_one_word_is_a_register_or_wiring(style: object) -> None:
+    part = target.load_family("xcup")
+    assert callable(style)
+    word = style(Memory(width=40, depth=1, banks=3), part)
+    assert word.tolist() == [120 if name == "ff" else 0 for name in COLUMNS]
+    assert not style(Memory(width=40, depth=1, banks=3, constant=True), part).any()
+    assert not style(Memory(width=40, depth=0, banks=3), part).any()
+
+
+@FAST
+@given(
+    board=st.sampled_from(BOARDS),
+    depth=st.integers(0, 5000),
+    width=st.integers(1, 300),
+    banks=st.integers(1, 9),
+    constant=st.booleans(),
+)
+def test_the_cheapest_memory_is_taken(
+    board: str, depth: int, width: int, banks: int, constant: bool
+) -> None:
+    """Of the styles that the part has, the one of the smallest share; constants need contents."""
+    pricing = fpga.pricing(target.load(board))
+    memory = Memory(width=width, depth=depth, banks=banks, constant=constant)
+    styles = [fpga.distributed, fpga.block]
+    styles += [fpga.ultra] if pricing.board.capacity.uram and not constant else []
+    shares = [int(pricing.share_of(style(memory, pricing.family))) for style in styles]
+    taken = fpga.map_memory(memory, pricing)
+    assert int(pricing.share_of(taken)) == min(shares)
+    assert (taken == styles[shares.index(min(shares))](memory, pricing.family)).all()
+
+
+@FAST
+@given(st.lists(st.tuples(DEPTHS, WIDTHS, st.integers(1, 9)), min_size=1, max_size=6))
+def test_many_memories_at_once_are_each_by_itself(sizes: list[tuple[int, int, int]]) -> None:
+    pricing = fpga.pricing(target.load("u250"))
+    depth, width, banks = (np.array(column) for column in zip(*sizes, strict=True))
+    for constant in (False, True):
+        rows = fpga.map_memory(Memory(width=width, depth=depth, banks=banks, constant=constant), pricing)
+        for row, (d, w, b) in zip(rows, sizes, strict=True):
+            alone = fpga.map_memory(Memory(width=w, depth=d, banks=b, constant=constant), pricing)
+            assert (row == alone).all()
+
+
+# Shares of a part
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_share_of_one_resource_is_its_part_of_the_capacity(name: str) -> None:
+    pricing = fpga.pricing(target.load(name))
+    capacity = pricing.board.capacity
+    sizes = (capacity.lut, capacity.ff, capacity.dsp, capacity.bram18, capacity.uram)
+    for column, size in zip((LUT, FF, DSP, BRAM18, URAM), sizes, strict=True):
+        row = np.zeros(len(COLUMNS), np.int64)
+        row[column] = max(1, size)
+        expected = fpga.PART if size else 1000 * fpga.PART
+        # each unit's share is rounded to 10^-9 of the part
+        assert abs(int(pricing.share_of(row)) - expected) <= size / 2
+
+
+def test_reading_dram_counts_as_a_whole_part() -> None:
+    pricing = fpga.pricing(target.load("zcu102"))
+    row = np.zeros((2, len(COLUMNS)), np.int64)
+    row[1, DRAM] = 1
+    assert pricing.share_of(row).tolist() == [0, fpga.PART]
+
+
+def test_luts_are_rounded_up_and_a_unit_has_its_constant() -> None:
+    pricing = fpga.pricing(target.load("zcu102"))
+    price = pricing.lut.lut_per_bit["compare_bits"]
+    assert price == 0.5
+    constant = pricing.lut.lut_per_unit["requant"]
+    for bits in (0, 1, 2, 3, 7):
+        row = fpga.resources("requant", Counts(lut={"compare_bits": bits}, ff=bits), pricing)
+        assert int(row[LUT]) == -(-bits // 2) + constant
+        assert int(row[FF]) == bits
+    nothing = fpga.resources("requant", Counts(lut={}, ff=0), pricing)
+    assert not nothing.any()
+
+
+def test_a_count_without_a_price_is_no_silent_zero() -> None:
+    pricing = fpga.pricing(target.load("zcu102"))
+    with pytest.raises(KeyError, match="carrier_pigeons"):
+        fpga.resources("mac", Counts(lut={"carrier_pigeons": 1}, ff=0), pricing)
+
+
+def test_as_mapping_names_the_columns() -> None:
+    row = np.arange(len(COLUMNS))
+    assert list(fpga.as_mapping(row).items()) == list(zip(COLUMNS, range(8), strict=True))
+    assert [COLUMNS[i] for i in (LUT, FF, DSP, BRAM18, URAM, LUTRAM, DRAM)] == list(COLUMNS[:7])
+
+
+def test_a_board_without_lutram_keeps_memories_out_of_luts() -> None:
+    board = target.load("zcu102")
+    bare = replace(board, capacity=replace(board.capacity, lutram=0))
+    pricing = fpga.pricing(bare)
+    for depth, width in itertools.product((2, 16, 64, 512), (1, 8, 64)):
+        assert int(fpga.map_memory(Memory(width=width, depth=depth), pricing)[LUTRAM]) == 0
