@@ -8,6 +8,9 @@ from pathlib import Path
 
 from syq_dse.errors import InputError, unknown
 
+LONGEST_NAME = 80
+"""Bytes of a name that becomes a part of the names of files."""
+
 
 @cache
 def folder(package: str) -> Path:
@@ -24,6 +27,18 @@ def folder(package: str) -> Path:
 def names(package: str, subfolder: str = "") -> list[str]:
     """The names that a data package offers, sorted."""
     return sorted(path.stem for path in (folder(package) / subfolder).glob("*.toml"))
+
+
+def check_name(name: str) -> None:
+    """Refuse the name of a network or target that cannot be a part of a file's name.
+
+    Raises:
+        InputError: it is blank, has a slash or what does not print, or is too long.
+    """
+    printable = name.strip() and name.isprintable() and "/" not in name
+    if not printable or len(name.encode()) > LONGEST_NAME:
+        rule = f"name must be printable, without '/', of 1 to {LONGEST_NAME} bytes"
+        raise InputError(f"{rule}, got {name!r}")
 
 
 def find(kind: str, name: str, package: str, subfolders: tuple[str, ...] = ("",)) -> Path:

@@ -18,6 +18,12 @@ INPUT = "input"
 LARGEST_SIZE = 1 << 20
 """Upper bound of any one size; larger ones are typing errors and would overflow counts."""
 
+LARGEST_FAN_IN = 1 << 30
+"""Upper bound of the weights of one output channel: accumulators stay exact in 64 bits."""
+
+LARGEST_COUNT = 1 << 44
+"""Upper bound of the MACs of a layer and of the elements of a tensor, for the same reason."""
+
 
 def _check_sizes(layer: object, *fields: str, least: int = 1) -> None:
     for field in fields:
@@ -175,6 +181,7 @@ class NetworkFile:
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
+        catalogue.check_name(self.name)
         _check_sizes(self, "classes")
         if not all(1 <= size <= LARGEST_SIZE for size in self.input):
             raise InputError(f"input sizes must be 1 to {LARGEST_SIZE}, got {list(self.input)}")
@@ -327,8 +334,20 @@ def build(file: NetworkFile) -> Network:
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
         nodes.append(Node(by_name[name], reads[name], inputs[0], shapes[name]))
+        _check_counts(nodes[-1])
     _check_output(file, nodes)
     return Network(file, tuple(nodes))
+
+
+def _check_counts(node: Node) -> None:
+    for what, value, most in (
+        ("inputs of one output", node.fan_in, LARGEST_FAN_IN),
+        ("elements read", node.in_shape.size, LARGEST_COUNT),
+        ("elements written", node.out_shape.size, LARGEST_COUNT),
+        ("MACs", node.macs, LARGEST_COUNT),
+    ):
+        if value > most:
+            raise InputError(f"{node.name}: {what} must be at most {most}, got {value}")
 
 
 def _edges(layers: tuple[Layer, ...]) -> dict[str, tuple[str, ...]]:

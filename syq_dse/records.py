@@ -40,9 +40,11 @@ def read(path: Path) -> dict[str, Any]:
         InputError: the file is missing, unreadable, too large, or does not parse.
     """
     try:
-        if path.stat().st_size > LARGEST_FILE:
+        with path.open("rb") as stream:
+            content = stream.read(LARGEST_FILE + 1)  # a device may have no end, and says size 0
+        if len(content) > LARGEST_FILE:
             raise InputError(f"{path}: a description has at most {LARGEST_FILE} bytes")
-        text = path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark before it
+        text = content.decode("utf-8-sig")  # some editors put a byte order mark before it
         if path.suffix == ".json":
             data = json.loads(text, object_pairs_hook=_json_table)
         else:

@@ -139,13 +139,14 @@ def parse_uniform(network: Network, text: str) -> Scheme:
     """
     parts = text.split(",")
     form = "WEIGHTS,BITS,GRANULARITY[,SCALE]"
+    shown = text if text.isprintable() and len(text) <= 60 else repr(text[:60])
     if len(parts) not in (3, 4):
-        raise InputError(f"--uniform must be {form}, got '{text}'; for example ternary,4,pixel")
-    if not parts[1].isdecimal():
-        raise InputError(f"--uniform {form}: BITS must be 1 to 8, got '{parts[1]}'")
+        raise InputError(f"--uniform must be {form}, got '{shown}'; for example ternary,4,pixel")
+    if not parts[1].isdecimal() or len(parts[1]) > 3:
+        raise InputError(f"--uniform {form}: BITS must be 1 to 8, got '{parts[1][:60]}'")
     fields = {"weights": parts[0], "granularity": parts[2], "scale": (*parts, "fixed8")[3]}
     return uniform(
-        network, records.structure(fields, LayerScheme, f"--uniform {text}"), int(parts[1])
+        network, records.structure(fields, LayerScheme, f"--uniform {shown}"), int(parts[1])
     )
 
 
@@ -243,7 +244,8 @@ def _entry_bits(entry: SchemeEntry, tensor: Tensor, name: str, at: str) -> tuple
     if tensor.name != name:
         raise InputError(f"{at}: hands on the codes of '{tensor.name}'; give {given[0]} there")
     if given != [key]:
-        raise InputError(f"{at}: this tensor's precision is '{key}', got '{given[0]}'")
+        wrong = next(name for name in given if name != key)
+        raise InputError(f"{at}: this tensor's precision is '{key}', got '{wrong}'")
     return key, getattr(entry, key)
 
 

@@ -38,8 +38,8 @@ class Dram:
     source: str
 
     def __post_init__(self) -> None:
-        if self.bandwidth_gb_s < 0:
-            raise InputError(f"bandwidth_gb_s must not be negative, got {self.bandwidth_gb_s}")
+        if not 0 <= self.bandwidth_gb_s <= 1e6:
+            raise InputError(f"bandwidth_gb_s must be 0 to 1000000, got {self.bandwidth_gb_s}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,7 @@ class Board:
     source: str  # the data sheet of the capacity
 
     def __post_init__(self) -> None:
+        catalogue.check_name(self.name)
         if not 1 <= self.clock_mhz <= 2000:
             raise InputError(f"clock_mhz must be 1 to 2000, got {self.clock_mhz}")
 

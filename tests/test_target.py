@@ -217,7 +217,7 @@ def test_a_users_file_is_a_board_too(tmp_path: Path) -> None:
         (
             "bandwidth_gb_s = 1.3",
             "bandwidth_gb_s = -1",
-            "bench.toml: dram: bandwidth_gb_s must not be negative, got -1.0",
+            "bench.toml: dram: bandwidth_gb_s must be 0 to 1000000, got -1.0",
         ),
         ("bram18 = 100\n", "", "bench.toml: capacity: the key 'bram18' is missing"),
         ('part = "xc7a35t"\n', "", "bench.toml: the key 'part' is missing"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any, NoReturn
 
 import click
 
@@ -19,6 +20,12 @@ COMMANDS = {
     "export": "Write a point of a run for training.",
 }
 """Every command and its short help: `--help` shows them without loading any."""
+
+
+class Interrupted(SyqDseError):
+    """The user pressed Ctrl-C."""
+
+    exit_code = 130  # 128 + SIGINT, as a shell reports it
 
 
 class _Lazy(click.Group):
@@ -38,6 +45,12 @@ class _Lazy(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:  # click itself would print an empty line for it
+            raise Interrupted(str(error) or "interrupted") from None
+
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="syq-dse")
@@ -50,18 +63,28 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's error is one line, with the exit code of its kind."""
+    """Run the command line; an error is one line, with the exit code of its kind.
+
+    Without arguments it shows its help and exits as on wrong usage. A reader of standard output who
+    leaves early ends it with exit code 1 and no message.
+    """
     try:
         cli.main(prog_name="syq-dse", standalone_mode=False)
     except SyqDseError as error:
-        click.echo(f"syq-dse: {' '.join(str(error).splitlines())}", err=True)
-        sys.exit(error.exit_code)
-    except click.Abort:
-        click.echo("syq-dse: interrupted; what was finished is kept", err=True)
-        sys.exit(130)
-    except click.ClickException as error:
+        _fail(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has left: nothing more to say
-        sys.exit(0)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "syq-dse"
+        rule = " ".join(error.format_message().split()).rstrip(".")
+        _fail(f"{rule}; see `{path} --help`", error.exit_code)
+    except OSError as error:  # what no command foresees: a full disk, a name that is too long
+        _fail(f"{error.filename or 'output'}: {error.strerror or error}", SyqDseError.exit_code)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    r"""Exit with one line on standard error; what would break it is shown as \n, \x1b."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    click.echo(f"syq-dse: {shown}", err=True)
+    sys.exit(exit_code)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from syq_dse import network, target
-from syq_dse.cli.output import print_json, print_table
+from syq_dse.cli.output import number, print_json, print_table, print_text
 from syq_dse.cost import design
 from syq_dse.cost.document import RESOURCES, document
 from syq_dse.cost.estimate import LIMIT, estimate
@@ -18,12 +18,12 @@ from syq_dse.cost.fpga import pricing
 @click.command()
 @click.option("--network", "name", required=True, help="A shipped network or a TOML file.")
 @click.option("--target", "board", required=True, help="A shipped board or a TOML file.")
-@click.option("--scheme", type=click.Path(path_type=Path), help="Scheme or point file (TOML, JSON).")
+@click.option("--scheme", type=click.Path(path_type=Path), help="Scheme or point, TOML or JSON.")
 @click.option("--uniform", metavar="WEIGHTS,BITS,GRANULARITY[,SCALE]", help="One choice for all.")
 @click.option("--interval", type=click.IntRange(min=1), help="Cycles between two images.")
 @click.option("--fps", type=float, help="Images a second, in place of --interval.")
 @click.option("--clock", "clock_mhz", type=float, help="Clock [MHz]; default: the board's.")
-@click.option("--limit", type=float, default=LIMIT, show_default=True, help="Share to fill at most.")
+@click.option("--limit", type=float, default=LIMIT, show_default=True, help="Most to fill, 0 to 1.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     name: str,
@@ -48,9 +48,7 @@ def command(
     if interval is not None and fps is not None:
         raise click.UsageError("give either --interval or --fps")
     net, prices = network.load(name), pricing(target.load(board))
-    asked = (
-        design.read(net, scheme) if scheme is not None else design.uniform(net, str(uniform))
-    )
+    asked = design.read(net, scheme) if scheme is not None else design.uniform(net, str(uniform))
     settled = design.settle(prices, net, asked, interval, fps, clock_mhz, limit)
     cost = estimate(prices, net, settled.scheme, settled.interval, settled.folding)
     found = document(prices, net.name, cost, settled.interval, settled.clock_mhz, limit)
@@ -61,37 +59,57 @@ def command(
 
 
 def _print(found: dict[str, Any]) -> None:
-    rows = []
-    for layer in found["layers"]:
-        units = layer["units"].values()
-        rows.append(
-            {
-                "layer": layer["name"],
-                "weights": layer["weights"],
-                "granularity": layer["granularity"],
-                "bits": f"{layer['input_bits']}>{layer['output_bits']}",
-                "pe": layer["pe"],
-                "simd": layer["simd"],
-                "cycles": layer["cycles"],
-                **{column: sum(unit[column] for unit in units) for column in RESOURCES},
-            }
-        )
-    print_table(rows)
-    total, used = found["total"], found["utilization"]
+    columns = [c for c in RESOURCES if c != "uram" or found["capacity"][c]]
+    print_table([_layer_row(layer, columns) for layer in found["layers"]])
     click.echo()
-    for column in RESOURCES:
-        share = "-" if used[column] is None else f"{100 * used[column]:.1f} %"
-        offered = found["capacity"][column]
-        click.echo(f"{column:8} {total[column]:>10} of {offered:>8}  {share:>7}")
-    click.echo(f"energy   {total['energy_uj']:.4g} uJ an image")
-    click.echo(
-        f"{found['interval_cycles']} cycles an image at {found['clock_mhz']:g} MHz: "
-        f"{found['fps']:.1f} fps, latency {found['latency_us']:.1f} us"
+    print_table(_resource_rows(found), {"filled %": 1})
+    click.echo()
+    print_text(
+        f"{found['network']} on {found['target']} at {found['clock_mhz']:g} MHz: "
+        f"{found['interval_cycles']} cycles an image, {number(found['fps'])} fps, "
+        f"latency {number(found['latency_us'])} us, "
+        f"{number(found['total']['energy_uj'])} uJ an image"
     )
-    verdict = "fits" if found["fits"] else "does not fit"
-    click.echo(
-        f"{verdict} {found['target']} filled to at most {found['limit']:g}; "
-        f"fullest: {found['tightest']}"
-    )
-    click.echo(f"lut: {found['provenance']['lut']}")
-    click.echo(f"energy: {found['provenance']['energy']}")
+    print_text(_verdict(found))
+    print_text(f"lut: {found['provenance']['lut']}")
+    print_text(f"energy: {found['provenance']['energy']}")
+
+
+def _layer_row(layer: dict[str, Any], columns: list[str]) -> dict[str, Any]:
+    granularity, units = layer["granularity"], layer["units"].values()
+    if granularity in ("row", "pixel"):  # elsewhere the scale vanishes into the thresholds
+        granularity = f"{granularity} {layer['scale']}"
+    return {
+        "layer": layer["name"],
+        "weights": layer["weights"],
+        "granularity": granularity,
+        "bits": f"{layer['input_bits']}>{layer['output_bits']}",
+        "pe": layer["pe"],
+        "simd": layer["simd"],
+        "cycles": layer["cycles"],
+        **{column: sum(unit[column] for unit in units) for column in columns},
+    }
+
+
+def _resource_rows(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the part offers, and what is used though the part has none of it."""
+    total, offered, share = found["total"], found["capacity"], found["utilization"]
+    return [
+        {
+            "resource": "dram bits an image" if name == "dram_bits" else name,
+            "used": total[name],
+            "of": offered[name],
+            "filled %": None if share[name] is None else 100 * share[name],
+        }
+        for name in offered
+        if total[name] or (offered[name] and name != "dram_bits")
+    ]
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    name = found["tightest"]
+    used, within = found["total"][name], f"within {100 * found['limit']:g} % of {found['target']}"
+    if found["fits"]:
+        return f"fits {within}; fullest: {name}"
+    most = int(found["capacity"][name] * found["limit"] + 1e-9)
+    return f"does not fit {within}: needs {used} {name}, {used - most} more than {most}"

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
 from syq_dse import network, records, target
-from syq_dse.cli.output import print_json, print_table, progress_bar
+from syq_dse.cli.output import print_json, print_table, print_text, progress_bar
 from syq_dse.errors import InputError
 
 
 @click.command()
 @click.option("--target", "board", help="A shipped board or a TOML file.")
-@click.option("--network", "name", help="A shipped network or a TOML file.  [default: fmnist-vgg]")
+@click.option("--network", "name", help="A shipped network or a TOML file.  [fmnist-vgg]")
 @click.option("--study", "study_file", type=click.Path(path_type=Path), help="Settings as TOML.")
-@click.option("--objective", "objectives", multiple=True, help="Repeat for each.  [accuracy, fps]")
+@click.option("--objective", "objectives", multiple=True, help="Repeat, 2 to 4.  [accuracy, fps]")
 @click.option("--fps", type=float, help="Least images a second.")
-@click.option("--limit", type=float, help="Share of each resource to fill at most.  [default: 0.8]")
-@click.option("--clock", "clock_mhz", type=float, help="Clock [MHz]; default: the board's.")
-@click.option("--sampler", help="exact, nsga2, nsga3, tpe, gp or random.  [default: exact]")
-@click.option("--trials", type=int, help="Designs that the sampler proposes.  [default: 2000]")
-@click.option("--seed", type=int, help="Seed of the sampler.  [default: 0]")
-@click.option("--weights", help="Codebooks to search, with commas.")
-@click.option("--granularity", help="Granularities to search, with commas.")
-@click.option("--scale", help="Scale formats to search, with commas.")
-@click.option("--bits", help="Activation precisions to search, with commas.")
+@click.option("--limit", type=float, help="Most of each resource to fill, 0 to 1.  [0.8]")
+@click.option("--clock", "clock_mhz", type=float, help="Clock [MHz].  [the board's]")
+@click.option("--sampler", help="exact, nsga2, nsga3, tpe, gp or random.  [exact]")
+@click.option("--trials", type=int, help="Designs that the sampler proposes.  [2000]")
+@click.option("--seed", type=int, help="Seed of the sampler.  [0]")
+@click.option("--weights", help="Codebooks, with commas.  [binary,ternary,int4,int8]")
+@click.option("--granularity", help="Granularities, with commas.  [layer,row,pixel]")
+@click.option("--scale", help="Scale formats, with commas.  [fixed8,shift]")
+@click.option("--bits", help="Activation precisions, with commas.  [1,2,3,4,8]")
 @click.option("--intervals", type=int, help="Points of the grid of intervals.  [by network size]")
-@click.option("--storage", metavar="URL", help="Optuna storage; default: a journal in the run folder.")
+@click.option("--storage", metavar="URL", help="Optuna's storage.  [a journal in the run folder]")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [runs/NETWORK-TARGET]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -42,6 +43,9 @@ def command(
 ) -> None:
     """Search precision and granularity; leave a run folder with a Pareto front.
 
+    Defaults are in square brackets. Objectives: accuracy, fps, utilization, latency, lut, ff, dsp,
+    bram, uram, energy.
+
     \b
     Example: syq-dse explore --network cnv --target pynq-z1 --bits 1,2,4 --fps 1000
     """
@@ -53,13 +57,28 @@ def command(
     study = _study(study_file, given, out if resume else None)
     net, board = network.load(study.network), target.load(study.target)
     folder = out or run.free_folder(Path("runs"), f"{net.name}-{board.name}")
-    with progress_bar() as progress:
-        result = run.explore(study, folder, storage, resume, progress)
-        plots = front_plot.draw_run(folder, folder)
+    try:
+        with progress_bar() as progress:
+            run.explore(study, folder, storage, resume, progress)
+            front_plot.draw_run(folder, folder)
+    except BaseException as error:
+        if not interrupted(error):
+            raise
+        raise KeyboardInterrupt(
+            f"interrupted; `syq-dse explore --resume --out {shlex.quote(str(folder))}` goes on"
+        ) from None
+    found = run.read_front(folder)
     if as_json:
-        print_json(run.read_front(folder))
-        return
-    _print(run.read_front(folder), [str(plot) for plot in plots], result.folder)
+        print_json({"run": str(folder), **found})
+    else:
+        _print(found, folder)
+
+
+def interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: a storage may turn it into one of its own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _study(study_file: Path | None, given: dict[str, Any], resumed: Path | None) -> Any:
@@ -79,8 +98,9 @@ def _study(study_file: Path | None, given: dict[str, Any], resumed: Path | None)
     options = {names.get(k, k): v for k, v in set_here.items() if k not in spaces}
     space = {k: v if k == "intervals" else _list(k, v) for k, v in set_here.items() if k in spaces}
     merged = {**data, **options}
-    if space:
-        merged["space"] = {**merged.get("space", {}), **space}
+    held = merged.get("space", {})
+    if space and isinstance(held, dict):  # else the record refuses it
+        merged["space"] = {**held, **space}
     if "target" not in merged:
         raise click.UsageError("--target is missing; `syq-dse targets` lists the boards")
     return records.structure(merged, Study, place)
@@ -90,41 +110,58 @@ def _list(name: str, text: str) -> list[Any]:
     parts = [part.strip() for part in text.split(",")]
     if name != "bits":
         return parts
-    if not all(part.isdecimal() for part in parts):
-        raise InputError(f"--bits must be numbers with commas, got '{text}'")
-    return [int(part) for part in parts]
+    try:
+        return [int(part) for part in parts]
+    except ValueError:
+        raise InputError(f"--bits must be numbers with commas, got {text!r}") from None
 
 
 MOST_ROWS = 20
-"""Points that the terminal shows; front.csv has all."""
+"""Points that the terminal shows besides those with a name; front.csv has all."""
 
 
-def _print(found: dict[str, Any], plots: list[str], folder: Path) -> None:
+def _print(found: dict[str, Any], folder: Path) -> None:
     rows = found["points"]
-    step = max(1, -(-len(rows) // MOST_ROWS))
-    named: dict[str, list[str]] = {}
-    for name, point in found["named"].items():
-        named.setdefault(point, []).append(name)
-    shown = [r for i, r in enumerate(rows) if i % step == 0 or r["point"] in named]
-    columns = ("point", "accuracy", "fps", "latency_us", "lut", "dsp", "bram18", "utilization")
-    print_table(
-        [
-            {**{c: row[c] for c in columns}, "": ", ".join(named.get(row["point"], []))}
-            for row in shown
-        ]
-    )
+    step = -(-len(rows) // MOST_ROWS)
+    named = found["named"].values()
+    shown = [row for i, row in enumerate(rows) if i % step == 0 or row["point"] in named]
+    print_table([_row(row, found["objectives"]) for row in shown], DECIMALS)
     if len(shown) < len(rows):
-        click.echo(f"{len(shown)} of {len(rows)} points; all are in front.csv")
-    summary = found["summary"]
-    kind = "exact" if summary["exact"] else "near-exact (further objectives at a grid of bounds)"
-    click.echo(f"{kind} front of the priced space, hypervolume {summary['hypervolume_exact']:.6g}")
-    if "hypervolume_sampler" in summary and summary["hypervolume_exact"]:
-        whole = summary["hypervolume_exact"]
-        click.echo(
-            f"{summary['sampler']}: {summary['trials']} trials, its own designs reach "
-            f"{summary['hypervolume_sampler'] / whole:.4f} of it, with the seeds "
-            f"{summary['hypervolume_merged'] / whole:.4f}"
+        print_text(f"{len(shown)} of {len(rows)} points; all are in front.csv")
+    print_text(", ".join(f"{name}: {point}" for name, point in found["named"].items()))
+    _print_quality(found["summary"])
+    print_text(f"accuracy: {found['accuracy_note']}")
+    print_text(f"lut: {found['provenance']['lut']}")
+    click.echo(f"run: {folder}")
+
+
+DECIMALS = {"accuracy": 4, "filled %": 1}
+
+UNITS = {"energy": "energy uJ"}
+
+
+def _row(row: dict[str, Any], objectives: list[str]) -> dict[str, Any]:
+    further = {"ff": row["ff"], "uram": row["uram"], "energy": row["energy_uj"]}
+    return {
+        "point": row["point"],
+        "accuracy": row["accuracy"],
+        "fps": row["fps"],
+        "latency us": row["latency_us"],
+        **{name: row[name] for name in ("lut", "dsp", "bram18")},
+        **{UNITS.get(n, n): further[n] for n in objectives if n in further},
+        "filled %": 100 * row["utilization"],
+    }
+
+
+def _print_quality(summary: dict[str, Any]) -> None:
+    """How complete the front is, and what share of its hypervolume the sampler reached."""
+    whole = summary["hypervolume_exact"]
+    exact = "exact front of the priced space"
+    near = "near-exact front of the priced space (further objectives at a grid of bounds)"
+    print_text(f"{exact if summary['exact'] else near}, hypervolume {whole:.6g}")
+    if "trials" in summary and whole:
+        alone, merged = (summary[f"hypervolume_{part}"] / whole for part in ("sampler", "merged"))
+        print_text(
+            f"{summary['sampler']}: its {summary['trials']} designs reach {alone:.4f} of that "
+            f"hypervolume, with the exact front as seeds {merged:.4f}"
         )
-    click.echo(f"accuracy: {found['accuracy_note']}")
-    click.echo(f"lut: {found['provenance']['lut']}")
-    click.echo(f"run: {folder}  plots: {', '.join(plots)}")

@@ -15,9 +15,11 @@ import click
 def command(run: Path, point: str, kind: str, out: Path | None) -> None:
     """Write a point of a run: its scheme, folding, cost and accuracy as JSON, which training reads.
 
+    Points with a name are knee, most-accurate, fastest and smallest.
+
     \b
     Example: syq-dse export runs/fmnist-vgg-zcu102 --point knee -o exported
     """
     from syq_dse.search.export import export_train
 
-    click.echo(str(export_train(run, point, out or Path())))
+    click.echo(export_train(run, point, out or Path()))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from syq_dse import catalogue, network
-from syq_dse.cli.output import print_json, print_table
+from syq_dse.cli.output import print_json, print_table, print_text
 
 
 @click.command()
@@ -16,34 +18,22 @@ def command(as_json: bool) -> None:
     \b
     Example: syq-dse networks --json
     """
-    rows = []
-    for name in catalogue.names("models"):
-        found = network.load(name)
-        rows.append(
-            {
-                "network": name,
-                "input": str(found.input_shape),
-                "layers": len(found.engines),
-                "MMAC": found.macs / 1e6,
-                "parameters": found.parameters,
-                "dataset": found.file.recipe.dataset,
-            }
-        )
+    rows: list[dict[str, Any]] = [
+        {
+            "network": net.name,
+            "input": str(net.input_shape),
+            "layers": len(net.engines),
+            "macs": net.macs,
+            "parameters": net.parameters,
+            "dataset": net.file.recipe.dataset,
+            "provenance": net.file.provenance,
+        }
+        for net in map(network.load, catalogue.names("models"))
+    ]
     if as_json:
-        provenance = {n: network.load(n).file.provenance for n in catalogue.names("models")}
-        print_json(
-            [
-                {
-                    "network": row["network"],
-                    "input": row["input"],
-                    "layers": row["layers"],
-                    "macs": network.load(str(row["network"])).macs,
-                    "parameters": row["parameters"],
-                    "dataset": row["dataset"],
-                    "provenance": provenance[str(row["network"])],
-                }
-                for row in rows
-            ]
-        )
-    else:
-        print_table(rows, "Layers are those with weights; parameters include batch-norm and bias.")
+        print_json(rows)
+        return
+    columns = ("network", "input", "layers", "MMAC", "parameters", "dataset")
+    shown = [{**row, "MMAC": row["macs"] / 1e6} for row in rows]
+    print_table([{name: row[name] for name in columns} for row in shown], {"MMAC": 2})
+    print_text("Layers are those with weights; parameters include batch-norm and bias.")

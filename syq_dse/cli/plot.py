@@ -9,7 +9,7 @@ import click
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the plots.  [the run]")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder.  [default: the run]")
 @click.option("--x", "x_axis", help="Column of front.csv on the x axis.  [second objective]")
 @click.option("--y", "y_axis", help="Column of front.csv on the y axis.  [first objective]")
 def command(run: Path, out: Path | None, x_axis: str | None, y_axis: str | None) -> None:
@@ -21,4 +21,4 @@ def command(run: Path, out: Path | None, x_axis: str | None, y_axis: str | None)
     from syq_dse.report import front_plot
 
     for path in front_plot.draw_run(run, out or run, x_axis, y_axis):
-        click.echo(str(path))
+        click.echo(path)

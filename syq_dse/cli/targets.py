@@ -20,19 +20,18 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json([records.plain(board) for board in boards])
         return
-    print_table(
-        [
-            {
-                "target": board.name,
-                "family": board.family,
-                "lut": board.capacity.lut,
-                "ff": board.capacity.ff,
-                "dsp": board.capacity.dsp,
-                "bram18": board.capacity.bram18,
-                "uram": board.capacity.uram,
-                "dram GB/s": board.dram.bandwidth_gb_s,
-                "clock MHz": board.clock_mhz,
-            }
-            for board in boards
-        ]
-    )
+    rows = [
+        {
+            "target": board.name,
+            "family": board.family,
+            "lut": board.capacity.lut,
+            "ff": board.capacity.ff,
+            "dsp": board.capacity.dsp,
+            "bram18": board.capacity.bram18,
+            "uram": board.capacity.uram,
+            "dram GB/s": board.dram.bandwidth_gb_s,
+            "MHz": board.clock_mhz,
+        }
+        for board in boards
+    ]
+    print_table(rows, {"dram GB/s": 2, "MHz": 0})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from syq_dse import records, scheme
-from syq_dse.cost import timing
+from syq_dse.cost import engine, table, timing
 from syq_dse.cost.estimate import (
     capacity,
+    check_foldings,
     check_interval,
     choose,
     estimate,
@@ -20,14 +21,18 @@ from syq_dse.cost.estimate import (
     utilization,
 )
 from syq_dse.cost.folding import Folding, cycles, foldings
-from syq_dse.cost.fpga import Pricing
+from syq_dse.cost.fpga import Pricing, as_mapping
 from syq_dse.cost.integers import ints
+from syq_dse.cost.table import Choice
 from syq_dse.errors import InfeasibleError, InputError
-from syq_dse.network import Network
-from syq_dse.scheme import Scheme
+from syq_dse.network import Network, Node
+from syq_dse.scheme import LayerScheme, Scheme
 
 GRID = 24
 """Intervals tried where none is asked for."""
+
+LONGEST_INTERVAL = 2**53
+"""Cycles; at 2 GHz, 52 days."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +43,7 @@ class Asked:
     folding: Mapping[str, Folding] = field(default_factory=dict)
     interval: int | None = None  # cycles
     clock_mhz: float | None = None
+    target: Any = None  # the name of the board that the clock was chosen for, if any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,20 +83,27 @@ def read(network: Network, path: Path) -> Asked:
                 f"{path}: is a point of '{data['network']}', got network '{network.name}'"
             )
         interval, clock = _positive(data, "interval_cycles", path), data.get("clock_mhz")
-        if clock is not None and not isinstance(clock, (int, float)):
-            raise InputError(f"{path}: clock_mhz must be a number, got {clock!r}")
+        number = isinstance(clock, (int, float)) and not isinstance(clock, bool)
+        if clock is not None and not (number and 1 <= clock <= 2000):
+            raise InputError(f"{path}: clock_mhz must be a number, 1 to 2000, got {clock!r}")
         chosen, folding = data["scheme"], data.get("folding", {})
     else:
         chosen = {key: value for key, value in data.items() if key != "folding"}
         folding = data.get("folding", {})
     if not isinstance(chosen, Mapping):
         raise InputError(f"{path}: scheme: must be a table")
-    return Asked(
+    asked = Asked(
         scheme=scheme.read(network, chosen, str(path)),
         folding=records.structure({"folding": folding}, _FoldingFile, str(path)).folding,
         interval=interval,
         clock_mhz=clock,
+        target=data.get("target") if "scheme" in data else None,
     )
+    try:
+        check_foldings(network, asked.scheme, asked.folding)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return asked
 
 
 def settle(
@@ -111,7 +124,9 @@ def settle(
         InfeasibleError: no folding meets the interval.
         InputError: a value outside its range.
     """
-    clock = clock_mhz or asked.clock_mhz or pricing.board.clock_mhz
+    same_board = asked.target in (None, pricing.board.name)
+    given = (clock_mhz, asked.clock_mhz if same_board else None, pricing.board.clock_mhz)
+    clock = next(c for c in given if c is not None)
     if not 1 <= clock <= 2000:
         raise InputError(f"clock must be 1 to 2000 MHz, got {clock:g}")
     if not 0 < limit <= 1:
@@ -119,15 +134,19 @@ def settle(
     if fps is not None:
         if not 0 < fps < float("inf"):
             raise InputError(f"fps must be positive, got {fps:g}")
-        interval = int(clock * 1e6 / fps)
+        interval = int(min(clock * 1e6 / fps, LONGEST_INTERVAL))
         if interval < 1:
             raise InfeasibleError(f"{fps:g} fps at {clock:g} MHz leave no whole cycle an image")
-    if interval is None:
+    if interval is not None:
+        _check_given(network, asked.folding, interval)
+    else:
         interval = asked.interval
     if interval is None and len(asked.folding) == len(network.engines):
         interval = _given_interval(network, asked.folding)
     if interval is None:
         interval = _shortest_that_fits(pricing, network, asked, clock, limit)
+    if interval > LONGEST_INTERVAL:
+        raise InputError(f"interval must be at most {LONGEST_INTERVAL} cycles")
     folding = choose(pricing, network, asked.scheme, interval, asked.folding)
     return Settled(scheme=asked.scheme, folding=folding, interval=interval, clock_mhz=clock)
 
@@ -153,25 +172,73 @@ def grid(network: Network, points: int, longest: int | None = None) -> tuple[int
 def _shortest_that_fits(
     pricing: Pricing, network: Network, asked: Asked, clock: float, limit: float
 ) -> int:
-    """The first interval of the grid at which the design fits; the last where none does."""
+    """The first interval of the grid at which the design fits; the last where none does.
+
+    Every one is tried: a longer interval takes a smaller share of the part, but not less of each
+    resource.
+    """
     intervals = grid(network, GRID)
-    low, high = 0, len(intervals) - 1
-    while low < high:  # a longer interval never needs more of the part
-        middle = (low + high) // 2
-        if _fits(pricing, network, asked, intervals[middle], clock, limit):
-            high = middle
-        else:
-            low = middle + 1
-    return intervals[low]
+    totals: Iterator[Mapping[str, int]]
+    if asked.folding:
+        totals = (_total(pricing, network, asked, t) for t in intervals)
+    else:
+        totals = _totals(pricing, network, asked.scheme, intervals)
+    for interval, total in zip(intervals, totals, strict=True):
+        used = utilization(total, capacity(pricing, interval, clock))
+        if all(value <= limit for value in used.values()):
+            return interval
+    return intervals[-1]
 
 
-def _fits(
-    pricing: Pricing, network: Network, asked: Asked, interval: int, clock: float, limit: float
-) -> bool:
+def _total(pricing: Pricing, network: Network, asked: Asked, interval: int) -> Mapping[str, int]:
     folding = choose(pricing, network, asked.scheme, interval, asked.folding)
-    total = estimate(pricing, network, asked.scheme, interval, folding).total
-    used = utilization(total, capacity(pricing, interval, clock))
-    return all(value <= limit for value in used.values())
+    return estimate(pricing, network, asked.scheme, interval, folding).total
+
+
+def _totals(
+    pricing: Pricing, network: Network, chosen: Scheme, intervals: tuple[int, ...]
+) -> Iterator[Mapping[str, int]]:
+    """What `choose` and `estimate` give at every interval, from one table of the one scheme."""
+    made = table.build(
+        pricing,
+        network,
+        intervals,
+        {
+            node.name: every_choice(pricing, network, node, (chosen.layers[node.name],))
+            for node in network.engines
+        },
+        {name: (bits,) for name, bits in chosen.bits.items()},
+    )
+    designs = np.zeros((len(intervals), len(made.variables)), np.int64)
+    designs[:, 0] = np.arange(len(intervals))
+    for column, name in enumerate(made.choices, start=1):
+        rows = made.factors[made.places[name]].rows.reshape(len(intervals), -1, table.ROW)
+        designs[:, column] = pricing.share_of(rows[..., : table.CYCLES]).argmin(axis=1)
+    for total in table.price(made, designs).total:
+        yield as_mapping(total)
+
+
+def every_choice(
+    pricing: Pricing, network: Network, node: Node, schemes: Sequence[LayerScheme]
+) -> tuple[Choice, ...]:
+    """Some schemes of an engine, each with every way to build it that the part has."""
+    geo = geometries(network)[node.name]
+    return tuple(
+        Choice(layer, res, ram)
+        for layer in schemes
+        for res in engine.res_types(pricing)
+        for ram in engine.ram_styles(pricing, geo)
+    )
+
+
+def _check_given(network: Network, folding: Mapping[str, Folding], interval: int) -> None:
+    """Refuse an interval that a given folding misses."""
+    for name, fold in folding.items():
+        taken = _given_interval(network, {name: fold})
+        if taken > interval:
+            raise InfeasibleError(
+                f"folding.{name}: takes {taken} cycles, {taken - interval} more than {interval}"
+            )
 
 
 def _given_interval(network: Network, folding: Mapping[str, Folding]) -> int:

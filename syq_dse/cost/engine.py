@@ -16,7 +16,7 @@ from syq_dse.cost.units.add import add
 from syq_dse.cost.units.mac import mac, sum_bits
 from syq_dse.cost.units.scale import scale, scale_max
 from syq_dse.cost.units.weights import weights
-from syq_dse.cost.units.window import window
+from syq_dse.cost.units.window import window, word_channels, words_at_once
 from syq_dse.network import Add, Flatten, MaxPool, Node
 from syq_dse.scheme import LayerScheme, Tensor, weight_bits
 
@@ -90,7 +90,7 @@ def input_unit(
     pricing: Pricing, geo: Geometry, bits: int, queue: Queue, pe: Ints, simd: Ints
 ) -> Resources:
     """The queue in front of an engine and the conversion to the words of its window."""
-    word = np.minimum(simd, geo.c_in) * geo.groups_at_once(pe)
+    word = word_channels(geo, pe, simd) * words_at_once(geo, pe, simd)
     return _queue(pricing, queue, bits) + resources(
         "fifo", fifos.converter(bits, queue.lanes, word), pricing
     )

@@ -23,7 +23,7 @@ from syq_dse.cost.fpga import COLUMNS, Pricing, as_mapping
 from syq_dse.cost.integers import Ints, ints
 from syq_dse.errors import InfeasibleError, InputError, unknown
 from syq_dse.network import Network, Node
-from syq_dse.scheme import LayerScheme, Scheme, tensors
+from syq_dse.scheme import LayerScheme, Scheme, normal, tensors
 
 LIMIT = 0.8
 """Share of each resource that a design may fill: past it, place and route rarely closes timing."""
@@ -74,6 +74,19 @@ def check_interval(network: Network, interval: int) -> None:
         )
 
 
+def check_foldings(network: Network, scheme: Scheme, given: Mapping[str, Folding]) -> None:
+    """Refuse foldings that no hardware can have.
+
+    Raises:
+        InputError: a folding is not legal, or names no engine.
+    """
+    geos = geometries(network)
+    for name, fold in given.items():
+        if name not in geos:
+            raise InputError(f"folding.{name}: {unknown('layer with weights', name, geos)}")
+        check(geos[name], _layer(network.by_name[name], scheme).granularity, name, fold)
+
+
 def choose(
     pricing: Pricing,
     network: Network,
@@ -95,10 +108,9 @@ def choose(
     check_interval(network, interval)
     fixed = fixed or {}
     geos = geometries(network)
+    check_foldings(network, scheme, fixed)
     for name, fold in fixed.items():
-        if name not in geos:
-            raise InputError(f"folding.{name}: {unknown('layer with weights', name, geos)}")
-        check(geos[name], scheme.layers[name].granularity, name, fold)
+        _check_part(pricing, geos[name], name, fold)
     queues = timing.queues(network, interval)
     return {
         node.name: fixed.get(node.name)
@@ -129,7 +141,7 @@ def estimate(
         bits = tuple(scheme.bits[written[name].name] for name in node.inputs)
         out = written[node.name]
         if node.has_weights:
-            geo, fold, layer = geos[node.name], chosen[node.name], scheme.layers[node.name]
+            geo, fold, layer = geos[node.name], chosen[node.name], _layer(node, scheme)
             if out.kind == "result":
                 out_bits = engine.result_bits(geo, layer, bits[0])
             else:
@@ -145,7 +157,7 @@ def estimate(
             out_bits = scheme.bits.get(out.name, bits[0])
             links = tuple(queues[node.name, name] for name in node.inputs)
             units = engine.plain_units(pricing, node, bits, out_bits, links)
-            fold, layer = None, None
+            fold = None
             taken = max(link_cycles(node, q.lanes) for q in links) if units else 0
         if units:
             layers.append(
@@ -155,7 +167,7 @@ def estimate(
                     input_bits=max(bits),
                     output_bits=out_bits,
                     cycles=taken,
-                    scheme=layer,
+                    scheme=scheme.layers.get(node.name),
                     folding=fold,
                 )
             )
@@ -178,6 +190,27 @@ def link_cycles(node: Node, width: int) -> int:
     return node.in_shape.size // width
 
 
+def _layer(node: Node, scheme: Scheme) -> LayerScheme:
+    """The scheme of a layer as its hardware is: on 1x1 kernels, row and pixel are layer."""
+    return normal(node, scheme.layers[node.name])
+
+
+def _check_part(pricing: Pricing, geo: Geometry, name: str, fold: Folding) -> None:
+    """Refuse a folding that asks for what the part has not.
+
+    Raises:
+        InputError: names the layer and what the part has.
+    """
+    board = pricing.board.name
+    for what, value, offered in (
+        ("res_type", fold.res_type, engine.res_types(pricing)),
+        ("ram_style", fold.ram_style, engine.ram_styles(pricing, geo)),
+    ):
+        if value not in offered:
+            has = ", ".join(offered)
+            raise InputError(f"folding.{name}.{what}: {board} offers {has}, got '{value}'")
+
+
 def _cheapest(
     pricing: Pricing,
     network: Network,
@@ -188,7 +221,7 @@ def _cheapest(
     queues: Mapping[tuple[str, str], timing.Queue],
 ) -> Folding:
     written = tensors(network)
-    layer = scheme.layers[node.name]
+    layer = _layer(node, scheme)
     bits = scheme.bits[written[node.inputs[0]].name]
     out = written[node.name]
     acc = engine.result_bits(geo, layer, bits)

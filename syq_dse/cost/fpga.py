@@ -89,8 +89,8 @@ def resources(
     lut: Any = 0.0
     for name, bits in counts.lut.items():
         lut = lut + per_bit[name] * bits
-    if counts.lut:
-        lut = np.ceil(lut + (pricing.lut.lut_per_unit[unit] - 1e-9))
+    if counts.lut:  # what has no logic at all has no handshake either
+        lut = np.ceil(lut + (pricing.lut.lut_per_unit[unit] - 1e-9) * (np.asarray(lut) > 0))
     energy: Any = 0.0
     for name, bits in counts.work.items():
         energy = energy + pricing.energy.pj_per_bit[name] * bits
@@ -137,21 +137,27 @@ def distributed(memory: Memory, family: Family) -> Resources:
     out = _empty(width, depth, banks)
     if memory.constant:
         tile = family.rom_depth_per_lut
-        joined = ints(4 * tile)  # the slice's own multiplexers join four LUTs
-        cells = cdiv(depth, tile) * width
+        # the slice's own multiplexers join four LUTs
+        cells = cdiv(depth, tile) * width + _multiplexers(width, depth, 4 * tile, ways)
     else:
-        tried = [(_lutram_cells(width, depth, ram), ram.depth) for ram in family.lutram]
-        cells = np.minimum.reduce([cells for cells, _ in tried])
-        joined = np.select([cells == other for other, _ in tried], [deep for _, deep in tried])
-        out[..., LUTRAM] = np.where(word, 0, cells * banks)
-    mux = width * cdiv(cdiv(depth, joined) - 1, ways - 1)
-    out[..., LUT] = np.where(word, 0, (cells + mux) * banks)
+        tried = [_lutram(width, depth, ram, ways) for ram in family.lutram]
+        cells = np.minimum.reduce([rams + muxes for rams, muxes in tried])
+        rams = np.minimum.reduce([np.where(r + m == cells, r, cells) for r, m in tried])
+        out[..., LUTRAM] = np.where(word, 0, rams * banks)
+    out[..., LUT] = np.where(word, 0, cells * banks)
     _registers(out, memory, word, width * depth * banks)
     return out
 
 
-def _lutram_cells(width: Ints, depth: Ints, ram: LutRam) -> Ints:
-    return cdiv(depth, ram.depth) * cdiv(width, ram.width) * ram.lut
+def _lutram(width: Ints, depth: Ints, ram: LutRam, ways: int) -> tuple[Ints, Ints]:
+    """LUTs that store, and LUTs that join the depth, of a memory in one shape."""
+    stores = cdiv(depth, ram.depth) * cdiv(width, ram.width) * ram.lut
+    return stores, _multiplexers(width, depth, ram.depth, ways)
+
+
+def _multiplexers(width: Ints, depth: Ints, tile: int, ways: int) -> Ints:
+    """LUTs that select among tiles of a deep memory, each `ways` to one."""
+    return width * cdiv(cdiv(depth, tile) - 1, ways - 1)
 
 
 def block(memory: Memory, family: Family) -> Resources:

@@ -6,7 +6,7 @@ A design is a row of integers; its cost is one row of the table for each layer, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,7 +26,7 @@ from syq_dse.cost.folding import (
 from syq_dse.cost.fpga import COLUMNS, Pricing, Resources
 from syq_dse.cost.integers import Ints, ints
 from syq_dse.network import INPUT, Network, Node
-from syq_dse.scheme import LayerScheme, Scheme, Tensor, tensors
+from syq_dse.scheme import LayerScheme, Scheme, Tensor, normal, tensors
 
 CYCLES = len(COLUMNS)
 DELAY = CYCLES + 1
@@ -130,9 +130,17 @@ class Table:
         return ints([timing.tail(self.network, t) for t in self.intervals])
 
     @cached_property
-    def stream_cycles(self) -> Ints:
-        """Cycles of the slowest stream at each interval."""
-        return ints([timing.stream_cycles(self.network, t) for t in self.intervals])
+    def least_cycles(self) -> Ints:
+        """Cycles at each interval that some stream or engine takes whatever is chosen."""
+        streams = [timing.stream_cycles(self.network, t) for t in self.intervals]
+        engines = [_spread(f)[0] for f in self.factors if f.picks is not None]
+        return ints(np.maximum.reduce([ints(streams), *engines]))
+
+    @cached_property
+    def may_be_slowest(self) -> frozenset[str]:
+        """The engines that at some interval and choice take more than `least_cycles`."""
+        engines = [f for f in self.factors if f.picks is not None]
+        return frozenset(f.name for f in engines if (_spread(f)[1] > self.least_cycles).any())
 
     def scheme_of(self, design: Sequence[int]) -> Scheme:
         """The scheme of a design."""
@@ -162,6 +170,17 @@ class Table:
                 ram_style=choice.ram_style,
             )
         return found
+
+
+def _normal(node: Node, choice: Choice) -> Choice:
+    """The choice as its hardware is: on 1x1 kernels, row and pixel are layer."""
+    return replace(choice, scheme=normal(node, choice.scheme))
+
+
+def _spread(factor: Factor) -> tuple[Ints, Ints]:
+    """Least and most cycles of an engine at each interval."""
+    cycles_at = factor.rows[..., CYCLES].reshape(len(factor.rows), -1)
+    return cycles_at.min(axis=1), cycles_at.max(axis=1)
 
 
 def build(
@@ -194,7 +213,7 @@ def build(
         if progress:
             progress(done, len(network.nodes), node.name)
         if node.has_weights:
-            options = tuple(choices[node.name])
+            options = tuple(_normal(node, choice) for choice in choices[node.name])
             source, out = written[node.inputs[0]], written[node.name]
             result = out.kind == "result"
             touched = (source.name,) if result else (source.name, out.name)
@@ -395,7 +414,7 @@ def _merge(factors: list[Factor], rest: list[Factor]) -> list[Factor]:
     return merged
 
 
-CHUNK = 8192
+CHUNK = 4096
 """Designs priced at once, so that what is added up stays in the cache."""
 
 
@@ -412,7 +431,8 @@ def price(table: Table, designs: npt.NDArray[np.integer]) -> Prices:
     """The cost of many designs: a gather and a sum for each factor.
 
     Args:
-        designs: shape (designs, variables), in the order of `Table.variables`.
+        designs: shape (designs, variables), in the order of `Table.variables`; column-major
+            (one array a variable) saves a transposition.
 
     Raises:
         ValueError: an integer of a design is outside its variable's range.
@@ -421,18 +441,23 @@ def price(table: Table, designs: npt.NDArray[np.integer]) -> Prices:
     total = np.zeros((count, len(COLUMNS)), np.int64)
     slowest = np.zeros(count, np.int64)
     late = np.zeros(count, np.int64)
+    variables = designs.T.astype(np.int32, order="C")
+    _check_range(table, variables)
+    # Designs of one interval read one slice of the table, which stays in the cache.
+    order = np.argsort(variables[0].astype(np.uint16), kind="stable")
     buffers = np.empty((2, min(count, CHUNK), ROW), np.int64)
     for start in range(0, count, CHUNK):
-        part = slice(start, start + CHUNK)
-        columns = designs[part].T.astype(np.int32, order="C")
-        _check_range(table, columns)
-        row, added = buffers[:, : columns.shape[1]]
-        _price_chunk(table, columns, row, added, slowest[part], late[part])
+        part = order[start : start + CHUNK]
+        row, added = buffers[:, : len(part)]
+        columns = np.take(variables, part, axis=1, mode="clip")
+        slowest[part], late[part] = _price_chunk(table, columns, row, added)
         total[part] = added[:, :CYCLES]
     return Prices(total, slowest, late)
 
 
 def _check_range(table: Table, columns: npt.NDArray[np.int32]) -> None:
+    if not columns.shape[1]:
+        return
     outside = (columns.min(axis=1) < 0) | (columns.max(axis=1) >= table.sizes)
     if outside.any():
         name = table.variables[int(np.argmax(outside))]
@@ -444,16 +469,15 @@ def _price_chunk(
     columns: npt.NDArray[np.int32],
     row: Ints,
     added: Ints,
-    slowest: Ints,
-    late: Ints,
-) -> None:
-    """Price one chunk; `columns` has shape (variables, designs), `row` and `added` (designs, ROW).
+) -> tuple[Ints, Ints]:
+    """Price one chunk: resources into `added`, interval and latency returned [cycles].
 
+    Shapes: columns (variables, designs); row, which is scratch, and added (designs, ROW).
     Layers are visited in the order of the flow, so that arrival times follow from earlier ones.
     """
     interval = columns[0]
     added[:] = 0
-    slowest[:] = table.stream_cycles[interval]
+    slowest = table.least_cycles[interval]
     arrival = {INPUT: table.first_pixel[interval]}
     for node in table.network.nodes:
         start = arrival[node.inputs[0]]
@@ -463,13 +487,14 @@ def _price_chunk(
         if place is not None:
             _gather(table, place, columns, row)
             np.add(added, row, out=added)
-        if node.has_weights:
+        if node.name in table.may_be_slowest:
             np.maximum(slowest, row[:, CYCLES], out=slowest)
+        if node.has_weights:
             arrival[node.name] = start + row[:, DELAY]
         else:
             wait = table.delays[node.name]
             arrival[node.name] = start + (wait[interval] if wait.ndim else wait)
-    late[:] = arrival[table.network.nodes[-1].name] + table.tails[interval]
+    return slowest, arrival[table.network.nodes[-1].name] + table.tails[interval]
 
 
 def _gather(table: Table, place: int, columns: npt.NDArray[np.int32], row: Ints) -> None:

@@ -9,7 +9,17 @@ import numpy as np
 
 from syq_dse.cost.folding import Geometry, lanes
 from syq_dse.cost.integers import Ints, cdiv, clog2, ints
-from syq_dse.network import INPUT, Add, Flatten, GlobalAvgPool, Network, Node, Shape
+from syq_dse.network import (
+    INPUT,
+    Add,
+    AvgPool,
+    Flatten,
+    GlobalAvgPool,
+    MaxPool,
+    Network,
+    Node,
+    Shape,
+)
 
 STAGES = 6
 """Registers that a word passes in an engine or a pool besides its adder tree."""
@@ -37,8 +47,14 @@ def stages(node: Node) -> int:
 
 
 def delay(node: Node, interval: int) -> int:
-    """Cycles from the first input pixel to the first output pixel, an engine's own work apart."""
-    return lag(node) * pixel_period(node.in_shape.pixels, interval) + stages(node)
+    """Cycles from the first input pixel to the first output pixel, an engine's own work apart.
+
+    The results of an engine's last PEs leave in words of as many channels as the stream has.
+    """
+    words = 0
+    if node.has_weights:
+        words = int(cdiv(node.out_shape.c, lanes(node.out_shape, interval))) - 1
+    return lag(node) * pixel_period(node.in_shape.pixels, interval) + stages(node) + words
 
 
 def work(geo: Geometry, pe: Ints, simd: Ints) -> Ints:
@@ -78,27 +94,71 @@ class Queue:
 def queues(network: Network, interval: int) -> dict[tuple[str, str], Queue]:
     """The queue of every (layer, tensor that it reads), deep enough that no path waits.
 
-    Where two paths meet, the shorter one's queue holds the pixels that pass while the longer one
-    fills its line buffers: the true difference of their lags, and for each engine on the longer
-    path the pixel in work. It holds for every folding that meets the interval.
+    Two things make a stream wait. A pool of stride s writes a row in 1 / s of its time, so its
+    readers' queues hold the pixels that come early. And where two paths meet, the shorter one's
+    queue holds the pixels that pass while the longer one fills its line buffers: the true
+    difference of their lags from where they part, and for each engine on the longer path the pixel
+    in work. It holds for every folding that meets the interval.
     """
-    earliest = {INPUT: 0}
-    latest = {INPUT: 0}
     found = {}
+    passed = _passed(network)
     for node in network.nodes:
-        last = max(latest[name] for name in node.inputs)
+        spans = _spans(network, node, passed, interval) if isinstance(node.layer, Add) else {}
         for name in node.inputs:
             shape = stream_shape(network, name)
             width = lanes(shape, interval)
-            words = 2
-            if isinstance(node.layer, Add):
-                waiting = int(cdiv((last - earliest[name]) * shape.pixels, interval)) + 1
+            early = (
+                0 if isinstance(node.layer, (MaxPool, AvgPool, Flatten)) else burst(network, name)
+            )
+            words = 2 + int(cdiv(early * shape.c, width))
+            if spans:
+                last = max(latest for _, latest in spans.values())
+                waiting = int(cdiv((last - spans[name][0]) * shape.pixels, interval)) + 1 + early
                 words = max(2, int(cdiv(waiting * shape.c, width)))
             found[node.name, name] = Queue(words, width)
-        own = pixel_period(node.out_shape.pixels, interval) if node.has_weights else 0
+    return found
+
+
+def burst(network: Network, tensor: str) -> int:
+    """Pixels of a tensor that come earlier than an even pace: what pools before it leave.
+
+    An engine paces what it writes, and an addition waits for the later of its operands.
+    """
+    if tensor == INPUT:
+        return 0
+    node = network.by_name[tensor]
+    if isinstance(node.layer, (MaxPool, AvgPool)):
+        width = node.out_shape.w
+        return width - width // node.stride + burst(network, node.inputs[0]) // node.stride
+    if isinstance(node.layer, (Flatten, Add)):
+        return min(burst(network, name) for name in node.inputs)
+    return 0
+
+
+def _spans(
+    network: Network, join: Node, passed: Mapping[str, set[str]], interval: int
+) -> dict[str, tuple[int, int]]:
+    """Earliest and latest arrival of each input of an addition, from where its paths part."""
+    shared = set.intersection(*(passed[name] for name in join.inputs))
+    fork = max(shared, key=list(passed).index)
+    found = {fork: (0, 0)}
+    for node in network.nodes:
+        known = [found[name] for name in node.inputs if name in found]
+        if node.name in found or not known:
+            continue
         wait = lag(node) * pixel_period(node.in_shape.pixels, interval)
-        earliest[node.name] = max(earliest[name] for name in node.inputs) + wait
-        latest[node.name] = last + wait + own + stages(node)
+        own = pixel_period(node.out_shape.pixels, interval) if node.has_weights else 0
+        earliest = max(e for e, _ in known) + wait
+        latest = max(late for _, late in known) + wait + own + stages(node)
+        found[node.name] = (earliest, latest)
+    return {name: found[name] for name in join.inputs}
+
+
+def _passed(network: Network) -> dict[str, set[str]]:
+    """By tensor, in the order of the flow: the tensors that every path to it passes, and itself."""
+    found = {INPUT: {INPUT}}
+    for node in network.nodes:
+        found[node.name] = set.intersection(*(found[n] for n in node.inputs)) | {node.name}
     return found
 
 

@@ -106,33 +106,24 @@ def reference_point(problem: Problem, front: Front) -> npt.NDArray[np.float64]:
 
 
 def why_infeasible(problem: Problem) -> str:
-    """The limit that is missed by most when each is asked for alone, and by how much."""
-    best: tuple[float, str] | None = None
+    """The limit that is missed by most when each is asked for alone, and by how much.
+
+    Where each alone could be kept, by how much the fullest one is missed when the others are kept.
+    """
+    best: tuple[float, int, int, int] | None = None  # excess, interval, column, need
     for t in range(len(problem.table.intervals)):
         if not _fast_enough(problem, t):
             continue
         limits = problem.limits(t)
         found = chain(problem, t, LIMITED)
-        least = [_least_of(found, i) for i in range(len(LIMITED))]
+        least = [_least_of(found, i) or 0 for i in range(len(LIMITED))]
         over = [
-            (need - int(most)) / max(int(most), 1) for need, most in zip(least, limits, strict=True)
+            (need - int(most)) / max(int(most), 1) if need else -1.0  # none needed: never missed
+            for need, most in zip(least, limits, strict=True)
         ]
         index = int(np.argmax(over))
-        name, need, most = LIMITED[index], least[index], int(limits[index])
-        cycles = problem.table.intervals[t]
-        offer = f"{problem.goals.limit:g} of {problem.table.pricing.board.name}'s"
-        if over[index] > 0:
-            text = (
-                f"needs at least {need} {name}, {need - most} more than {most}, {offer} "
-                f"(at {cycles} cycles an image)"
-            )
-        else:
-            text = (
-                f"no design keeps all limits at once; the tightest is {name}: "
-                f"at least {need} of {most}, {offer}"
-            )
         if best is None or over[index] < best[0]:
-            best = (over[index], text)
+            best = (over[index], t, index, least[index])
     network = problem.table.network.name
     if best is None:
         least_cycles = problem.table.intervals[0]
@@ -141,24 +132,41 @@ def why_infeasible(problem: Problem) -> str:
             f"{network}: {problem.goals.fps:g} fps need a shorter interval than the space's least, "
             f"{least_cycles} cycles ({reach:.1f} fps)"
         )
-    return f"{network}: {best[1]}; take fewer bits, a higher --limit or a larger part"
+    excess, t, index, alone = best
+    name, most = LIMITED[index], int(problem.limits(t)[index])
+    others = "" if excess > 0 else " within the other limits"
+    need = alone if excess > 0 else _least_of(chain(problem, t, LIMITED), index, problem.limits(t))
+    offer = f"{problem.goals.limit:g} of {problem.table.pricing.board.name}'s"
+    if need is None:
+        text = f"no design keeps all limits; the tightest is {name}, {alone} of {most}, {offer}"
+    else:
+        text = f"needs at least {need} {name}{others}, {need - most} more than {most}, {offer}"
+    cycles = problem.table.intervals[t]
+    remedy = "take fewer bits, a higher --limit or a larger part"
+    return f"{network}: {text} (at {cycles} cycles an image); {remedy}"
 
 
-def _least_of(found: Chain, column: int) -> int:
-    """Least sum of one column over a chain."""
+def _least_of(found: Chain, column: int, limits: Ints | None = None) -> int | None:
+    """Least sum of one column over a chain, the others within limits; None where they cannot be."""
+    others = [] if limits is None else [i for i in range(len(found.columns)) if i != column]
     only = Chain(
         found.interval,
-        (),
+        tuple(found.columns[i] for i in others),
         tuple(
-            type(s)(s.factor, s.tensors, s.choice, s.bits, s.values[:, [column + 1]])
+            type(s)(
+                s.factor,
+                s.tensors,
+                s.choice,
+                s.bits,
+                s.values[:, [column + 1, *(i + 1 for i in others)]],
+            )
             for s in found.stages
         ),
         found.sizes,
         found.live,
     )
-    picks = least_loss(only, ints([]))
-    assert picks is not None
-    return loss_of(only, picks)
+    picks = least_loss(only, ints([]) if limits is None else limits[others])
+    return None if picks is None else loss_of(only, picks)
 
 
 def _fast_enough(problem: Problem, t: int) -> bool:
@@ -229,7 +237,7 @@ def _levels(problem: Problem, found: Chain, limits: Ints, further: Sequence[str]
     """Tighter and tighter limits on the further objectives."""
     names = [n for n in further if n in LINEAR or n == "utilization"]
     count = max(2, round(LEVELS ** (1 / max(1, len(names)))))
-    least = ints([_least_of(found, i) for i in range(len(found.columns))])
+    least = ints([_least_of(found, i) or 0 for i in range(len(found.columns))])
     most = np.sum([stage.values[:, 1:].max(axis=0) for stage in found.stages], axis=0)
     top = np.minimum(limits, most)
     yield limits

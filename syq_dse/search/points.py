@@ -156,10 +156,9 @@ def resolve(name: str, ids: list[str], named: dict[str, str]) -> str:
     """
     if name in named:
         return named[name]
-    wanted = name.removeprefix("p")
-    if wanted.isdecimal():
-        for point in ids:
-            if int(point.removeprefix("p")) == int(wanted):
-                return point
+    wanted = name.removeprefix("p").lstrip("0")
+    for point in ids:
+        if wanted and point.removeprefix("p").lstrip("0") == wanted:
+            return point
     known = f"{ids[0]} to {ids[-1]}" if ids else "none"
     raise InputError(f"unknown point '{name}'; known: {known}, {', '.join(NAMED)}")

@@ -8,9 +8,10 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ import numpy as np
 import tomli_w
 
 import syq_dse
-from syq_dse import network, records, target
+from syq_dse import catalogue, network, records, target
 from syq_dse.accuracy import prior
+from syq_dse.cost.design import LONGEST_INTERVAL
 from syq_dse.cost.document import provenance
 from syq_dse.cost.fpga import pricing
-from syq_dse.errors import InfeasibleError, InputError
+from syq_dse.errors import InputError, SyqDseError
 from syq_dse.search import losses, samplers, space
 from syq_dse.search.front import (
     Front,
@@ -33,7 +35,7 @@ from syq_dse.search.front import (
     hypervolume,
     reference_point,
 )
-from syq_dse.search.points import COLUMNS, Points, points_of
+from syq_dse.search.points import COLUMNS, NAMED, Points, points_of
 from syq_dse.search.problem import Goals, Problem
 from syq_dse.search.study import Study, differences
 
@@ -54,6 +56,69 @@ class Record:
     study: Study
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """How the front was found, in front.json; the last three where a sampler ran."""
+
+    exact: bool
+    hypervolume_exact: float
+    reference_point: tuple[float, ...]
+    sampler: str
+    trials: int | None = None
+    hypervolume_sampler: float | None = None
+    hypervolume_merged: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One point in front.json: points.COLUMNS."""
+
+    point: str
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    accuracy_source: str
+    fps: float
+    latency_us: float
+    interval_cycles: int
+    lut: int
+    ff: int
+    dsp: int
+    bram18: int
+    uram: int
+    utilization: float
+    energy_uj: float
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"p[0-9]{3,9}", self.point):
+            raise InputError(f"point must be an id such as p001, got {self.point!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontFile:
+    """front.json."""
+
+    network: str
+    target: str
+    clock_mhz: float
+    limit: float
+    objectives: tuple[str, ...]
+    accuracy_note: str
+    provenance: dict[str, str]
+    summary: Summary
+    named: dict[str, str]
+    points: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        catalogue.check_name(self.network)
+        catalogue.check_name(self.target)
+        ids = [row.point for row in self.points]
+        if sorted(self.named) != sorted(NAMED) or not set(self.named.values()) <= set(ids):
+            raise InputError(f"named must give a point for each of {', '.join(NAMED)}")
+        if not self.objectives or "lut" not in self.provenance:
+            raise InputError("objectives and the provenance of lut must be there")
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """What `explore` found: the points, and how the sampler did against the exact front."""
@@ -66,9 +131,9 @@ class Result:
 def problem_of(study: Study, progress: Progress | None = None) -> Problem:
     """The priced table, the accuracy and the goals of a study."""
     net, board = network.load(study.network), target.load(study.target)
-    clock = study.clock_mhz or board.clock_mhz
+    clock = board.clock_mhz if study.clock_mhz is None else study.clock_mhz
     goals = Goals(objectives=study.objectives, limit=study.limit, clock_mhz=clock, fps=study.fps)
-    longest = None if study.fps is None else int(clock * 1e6 / study.fps)
+    longest = None if study.fps is None else int(min(clock * 1e6 / study.fps, LONGEST_INTERVAL))
     made = space.build(study.space, net, pricing(board), longest, progress)
     return Problem(made, losses.from_prior(prior.load(net), made), goals)
 
@@ -91,19 +156,20 @@ def explore(
         InfeasibleError: no design keeps the limits.
     """
     study = resolved(study)
-    fresh = not folder.exists()
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     with locked(folder, resume, study):
         if resume and finished(folder):
             return read_result(folder)
         _write_study(folder, study)
         try:
+            backend = samplers.connect(storage or folder / JOURNAL, folder.name, resume)
             problem = problem_of(study, progress)
             front = exact_front(problem, progress)
-        except InfeasibleError:
-            if fresh:  # nothing was found: leave nothing behind
-                shutil.rmtree(folder)
+        except SyqDseError:
+            if not resume:  # nothing was found: leave nothing behind
+                _clear(folder, made)
             raise
-        store = samplers.open_study(storage or str(folder / JOURNAL), folder.name, problem)
+        store = samplers.open_study(backend, folder.name, problem)
         have = len(store.get_trials(deepcopy=False))
         seeds = samplers.frozen_trials(problem, front.designs, "exact")
         samplers.write_trials(store, seeds[have:])
@@ -113,6 +179,15 @@ def explore(
         return Result(folder, points, summary)
 
 
+def _clear(folder: Path, made: list[Path]) -> None:
+    """Remove what a run that found nothing has written, and the folders that it made."""
+    for entry in folder.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    with suppress(OSError):  # another run has begun in one of them
+        for place in made:
+            place.rmdir()
+
+
 def resolved(study: Study) -> Study:
     """The study with its defaults filled in; loads what it names, so that a wrong name shows first.
 
@@ -120,7 +195,7 @@ def resolved(study: Study) -> Study:
         InputError: an unknown network or board, objectives or limits outside their range.
     """
     net, board = network.load(study.network), target.load(study.target)
-    clock = study.clock_mhz or board.clock_mhz
+    clock = board.clock_mhz if study.clock_mhz is None else study.clock_mhz
     Goals(objectives=study.objectives, limit=study.limit, clock_mhz=clock, fps=study.fps)
     grid = replace(study.space, intervals=space.points(study.space, net))
     return replace(study, clock_mhz=clock, space=grid)
@@ -206,7 +281,7 @@ def _check_folder(folder: Path, resume: bool, study: Study) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; give another --out")
     if not resume:
-        if folder.is_dir() and any(entry.name != ".lock" for entry in folder.iterdir()):
+        if folder.is_dir() and not _unused(folder):
             raise InputError(
                 f"{folder}: is not empty; --resume goes on with a run, --out starts one"
             )
@@ -215,6 +290,13 @@ def _check_folder(folder: Path, resume: bool, study: Study) -> None:
     different = differences(held, study)
     if different:
         raise InputError(f"{folder}: holds another study: {'; '.join(different)}")
+
+
+def _unused(folder: Path) -> bool:
+    """Whether a folder is empty, or has what a run leaves that died before its first file."""
+    points = folder / POINTS
+    names = {entry.name for entry in folder.iterdir()}
+    return names <= {".lock", POINTS} and not (points.is_dir() and any(points.iterdir()))
 
 
 def read_record(folder: Path) -> Record:
@@ -242,15 +324,21 @@ def read_front(folder: Path) -> dict[str, Any]:
     if not finished(folder):
         raise InputError(f"{folder}: the run has not finished; explore --resume goes on with it")
     data = records.read(folder / FRONT_JSON)
-    for key, kind in (("points", list), ("named", dict), ("objectives", list), ("summary", dict)):
-        if not isinstance(data.get(key), kind):
-            raise InputError(f"{folder / FRONT_JSON}: the key '{key}' is missing or broken")
+    records.structure(data, FrontFile, str(folder / FRONT_JSON))
     return data
 
 
 def read_point(folder: Path, name: str) -> dict[str, Any]:
-    """points/ID.json of a point by id."""
-    return records.read(folder / POINTS / f"{name}.json")
+    """points/ID.json of a point by id.
+
+    Raises:
+        InputError: it is missing, or not that point.
+    """
+    path = folder / POINTS / f"{name}.json"
+    data = records.read(path)
+    if data.get("point") != name:
+        raise InputError(f"{path}: is not point '{name}'")
+    return data
 
 
 def read_result(folder: Path) -> Result:

@@ -6,8 +6,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from syq_dse.cost import design, engine, table
-from syq_dse.cost.estimate import geometries
+from syq_dse.cost import design, table
 from syq_dse.cost.fpga import Pricing
 from syq_dse.cost.table import Choice, Table
 from syq_dse.errors import InputError
@@ -62,14 +61,8 @@ def schemes(space: Space, network: Network, node: Node) -> tuple[LayerScheme, ..
 
 def choices(space: Space, network: Network, pricing: Pricing) -> dict[str, tuple[Choice, ...]]:
     """Every scheme of every engine with every way to build it that the part has."""
-    geos = geometries(network)
     return {
-        node.name: tuple(
-            Choice(layer, res, ram)
-            for layer in schemes(space, network, node)
-            for res in engine.res_types(pricing)
-            for ram in engine.ram_styles(pricing, geos[node.name])
-        )
+        node.name: design.every_choice(pricing, network, node, schemes(space, network, node))
         for node in network.engines
     }
 

@@ -193,7 +193,7 @@ def test_cycles_are_the_steps_of_a_folded_layer(
     assert (run.output == direct(node, granularity, x, codes, scales)).all()
     assert run.steps == int(cycles(geo, ints(pe), ints(simd)))
     assert run.steps == geo.positions * int(timing.work(geo, ints(pe), ints(simd)))
-    # DESIGN section 3: one multiplier a PE, used once every terms/SIMD cycles, or SIMD/terms of them
+    # DESIGN section 3: one multiplier a PE, used every terms/SIMD cycles, or SIMD/terms of them
     terms = geo.c_in * {"row": geo.k, "pixel": 1}.get(granularity, geo.k**2)
     assert run.subgroups_at_once == {max(1, simd // terms)}
     assert run.every == {max(1, terms // simd)}

@@ -70,7 +70,7 @@ def mac(
         }
         registers = (pe + groups) * width
     else:
-        operand = bits + 1 - int(geo.signed) if weights == "ternary" else bits + code
+        operand = bits + 1 if weights == "ternary" else bits + code
         tree, width = tree_bits(simd, ints(operand) + 0 * simd)
         lut = {"adder_bits": pe * tree, "accumulator_bits": pe * acc}
         if weights == "ternary":

@@ -28,15 +28,18 @@ def max_pool(node: Node, bits: int, lanes: int) -> Counts:
 def mean_pool(node: Node, bits: int, out_bits: int, lanes: int) -> Counts:
     """Counts of a mean over k * k (or all) pixels: accumulators, one gain, rounding.
 
+    A running sum of each window column that is open: ceil(k / stride) partial rows of outputs.
+
     The gain is a constant of the layer, so it is shifts and adds: at most half of its bits.
     """
     pixels = node.k * node.k if node.k > 1 else node.in_shape.pixels
     acc = bits + int(clog2(pixels))
-    depth = cdiv(node.out_shape.w * node.out_shape.c, lanes)
+    open_rows = int(cdiv(node.k, node.stride))
+    depth = cdiv(node.out_shape.w * node.out_shape.c, lanes) * open_rows
     counter = clog2(node.in_shape.w) + clog2(node.in_shape.h) + clog2(cdiv(node.in_shape.c, lanes))
     return Counts(
         lut={
-            "adder_bits": lanes * (acc + GAIN_BITS // 2 * acc),
+            "adder_bits": lanes * acc * (open_rows + GAIN_BITS // 2),
             "clip_bits": lanes * out_bits,
             "counter_bits": counter,
             "address_bits": clog2(depth),

@@ -17,7 +17,8 @@ def thresholds(acc: int, bits: int, channels: int, pe: Ints, period: Ints) -> Co
     """Counts of a binary search over 2**bits - 1 thresholds a channel.
 
     Each search takes `bits` comparisons; pe results arrive every `period` cycles, and as few
-    comparators as keep up serve them in turn.
+    comparators as keep up serve them in turn. Each reads at an address of its own, so in a bank of
+    its own.
 
     Args:
         acc: bits of the accumulator.
@@ -26,11 +27,12 @@ def thresholds(acc: int, bits: int, channels: int, pe: Ints, period: Ints) -> Co
     comparators = cdiv(pe * bits, period)
     held = acc * pe * (period > 1)  # results wait here while the accumulators go on
     table = Memory(
-        width=comparators * acc,
+        width=acc,
         depth=cdiv(channels * (2**bits - 1), comparators),
+        banks=comparators,
         constant=True,
     )
-    address = clog2(table.depth)
+    address = clog2(table.depth) * comparators
     return Counts(
         lut={"compare_bits": comparators * acc, "counter_bits": address, "serial_bits": held},
         ff=held + comparators * acc + address + pe * bits,

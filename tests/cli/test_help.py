@@ -1,0 +1,77 @@
+"""Help: every command has it with an example, and every example runs as it stands."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from syq_dse.cli import COMMANDS
+from syq_dse.cli.explore import command as explore
+from syq_dse.search.problem import OBJECTIVES
+from syq_dse.search.samplers import SAMPLERS
+from syq_dse.search.study import Study
+
+
+def example(text: str) -> list[str]:
+    """The arguments of the one example in a help text."""
+    (line,) = re.findall(r"Example: syq-dse (.*)", text)
+    return shlex.split(line)
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_the_group_lists_every_command(cli, option: str) -> None:
+    done = cli(option)
+    assert (done.code, done.err) == (0, "")
+    listed = done.out.split("Commands:\n")[1]
+    assert re.findall(r"^  (\S+) ", listed, re.MULTILINE) == list(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example_of_itself(cli, name: str) -> None:
+    done = cli(name, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert example(done.out)[0] == name
+    assert max(map(len, done.out.splitlines())) <= 100
+
+
+def test_every_example_runs(cli, workplace: Path) -> None:
+    examples = [example(cli("--help").out)]
+    examples += [example(cli(name, "--help").out) for name in COMMANDS]
+    for arguments in examples:  # the first leaves the run that plot and export name
+        done = cli(*arguments)
+        assert (done.code, done.err) == (0, ""), arguments
+        assert done.out
+        if "--json" in arguments:
+            json.loads(done.out)
+    assert {path.name for path in (workplace / "runs").iterdir()} == {
+        "fmnist-vgg-zcu102",
+        "cnv-pynq-z1",
+    }
+    assert len(list((workplace / "exported").iterdir())) == 1
+
+
+def test_defaults_in_the_help_of_explore_are_those_of_a_study() -> None:
+    study = Study(target="zcu102")
+    shown = {
+        parameter.name: match.group(1)
+        for parameter in explore.params
+        if (match := re.search(r"\[(.*)\]$", getattr(parameter, "help", None) or ""))
+    }
+    assert shown["name"] == study.network
+    assert shown["objectives"] == ", ".join(study.objectives)
+    for name in ("limit", "sampler", "trials", "seed"):
+        assert shown[name] == str(getattr(study, name))
+    for name in ("weights", "granularity", "scale", "bits"):
+        assert shown[name] == ",".join(map(str, getattr(study.space, name)))
+
+
+def test_help_of_explore_lists_objectives_and_samplers(cli) -> None:
+    text = " ".join(cli("explore", "--help").out.split())
+    listed = re.search(r"Objectives: ([^.]*)\.", text)
+    assert listed is not None
+    assert sorted(listed.group(1).split(", ")) == sorted(OBJECTIVES)
+    assert f"exact, {', '.join(list(SAMPLERS)[:-1])} or {list(SAMPLERS)[-1]}." in text
