@@ -41,13 +41,23 @@ def check_name(name: str) -> None:
         raise InputError(f"{rule}, got {name!r}")
 
 
+def is_path(name: str) -> bool:
+    """Whether a name is the path of a user's own file."""
+    return name.endswith(".toml") or "/" in name
+
+
+def whole(name: str) -> str:
+    """The name, or the absolute path where it is one: it holds in any folder."""
+    return str(Path(name).absolute()) if is_path(name) else name
+
+
 def find(kind: str, name: str, package: str, subfolders: tuple[str, ...] = ("",)) -> Path:
     """The file of a shipped name, or the user's own file where `name` is a path to a TOML file.
 
     Raises:
         InputError: neither such a name nor such a file.
     """
-    if name.endswith(".toml") or "/" in name:
+    if is_path(name):
         path = Path(name)
         if not path.is_file():
             raise InputError(f"{kind} '{name}': no such file")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from syq_dse import network, records, target
+from syq_dse import catalogue, network, records, target
 from syq_dse.cli.output import print_json, print_table, print_text, progress_bar
 from syq_dse.errors import InputError
 
@@ -16,7 +16,7 @@ from syq_dse.errors import InputError
 @click.command()
 @click.option("--target", "board", help="A shipped board or a TOML file.")
 @click.option("--network", "name", help="A shipped network or a TOML file.  [fmnist-vgg]")
-@click.option("--study", "study_file", type=click.Path(path_type=Path), help="Settings as TOML.")
+@click.option("--study", "study_file", help="Settings: a shipped study or a TOML file.")
 @click.option("--objective", "objectives", multiple=True, help="Repeat, 2 to 4.  [accuracy, fps]")
 @click.option("--fps", type=float, help="Least images a second.")
 @click.option("--limit", type=float, help="Most of each resource to fill, 0 to 1.  [0.8]")
@@ -34,7 +34,7 @@ from syq_dse.errors import InputError
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
-    study_file: Path | None,
+    study_file: str | None,
     storage: str | None,
     out: Path | None,
     resume: bool,
@@ -81,7 +81,7 @@ def interrupted(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _study(study_file: Path | None, given: dict[str, Any], resumed: Path | None) -> Any:
+def _study(study_file: str | None, given: dict[str, Any], resumed: Path | None) -> Any:
     """The study of the options, over those of a file or of the run that is resumed."""
     from syq_dse.search import run
     from syq_dse.search.study import Study
@@ -89,7 +89,8 @@ def _study(study_file: Path | None, given: dict[str, Any], resumed: Path | None)
     data: dict[str, Any] = {}
     place = "explore"
     if study_file is not None:
-        data, place = records.read(study_file), str(study_file)
+        path = catalogue.find("study", study_file, "studies")
+        data, place = records.read(path), str(path)
     elif resumed is not None:
         data = records.plain(run.read_record(resumed).study)
     names = {"board": "target", "name": "network"}

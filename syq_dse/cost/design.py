@@ -134,7 +134,7 @@ def settle(
     if fps is not None:
         if not 0 < fps < float("inf"):
             raise InputError(f"fps must be positive, got {fps:g}")
-        interval = int(min(clock * 1e6 / fps, LONGEST_INTERVAL))
+        interval = longest_interval(clock, fps)
         if interval < 1:
             raise InfeasibleError(f"{fps:g} fps at {clock:g} MHz leave no whole cycle an image")
     if interval is not None:
@@ -255,3 +255,9 @@ def _positive(data: Mapping[str, Any], key: str, path: Path) -> int | None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InputError(f"{path}: {key} must be a positive integer, got {value!r}")
     return value
+
+
+def longest_interval(clock_mhz: float, fps: float) -> int:
+    """Most cycles an image at which `fps` is reached, as `clock_mhz * 1e6 / cycles` rounds."""
+    most = int(min(clock_mhz * 1e6 / fps, LONGEST_INTERVAL))
+    return most + (clock_mhz * 1e6 / (most + 1) >= fps)

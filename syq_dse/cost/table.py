@@ -109,6 +109,17 @@ class Table:
         return tuple(found)
 
     @cached_property
+    def used(self) -> tuple[int, ...]:
+        """The columns of a design that decide about its cost, the interval first."""
+        return tuple(sorted({column for axes in self.axes for column, _ in axes}))
+
+    @cached_property
+    def slots(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """`axes`, with each column by its place among those used."""
+        place = {column: i for i, column in enumerate(self.used)}
+        return tuple(tuple((place[c], size) for c, size in axes) for axes in self.axes)
+
+    @cached_property
     def delays(self) -> Mapping[str, Ints]:
         """Cycles of each other layer's delay at each interval; one value where all are the same."""
         found = {}
@@ -414,7 +425,7 @@ def _merge(factors: list[Factor], rest: list[Factor]) -> list[Factor]:
     return merged
 
 
-CHUNK = 4096
+CHUNK = 8192
 """Designs priced at once, so that what is added up stays in the cache."""
 
 
@@ -441,21 +452,22 @@ def price(table: Table, designs: npt.NDArray[np.integer]) -> Prices:
     total = np.zeros((count, len(COLUMNS)), np.int64)
     slowest = np.zeros(count, np.int64)
     late = np.zeros(count, np.int64)
-    variables = designs.T.astype(np.int32, order="C")
-    _check_range(table, variables)
+    _check_range(table, designs.T)
+    small = np.uint8 if max(table.sizes) <= 256 else np.uint16
+    variables = designs.T[list(table.used)].astype(small, order="C")
     # Designs of one interval read one slice of the table, which stays in the cache.
-    order = np.argsort(variables[0].astype(np.uint16), kind="stable")
+    order = np.argsort(variables[0], kind="stable")
     buffers = np.empty((2, min(count, CHUNK), ROW), np.int64)
     for start in range(0, count, CHUNK):
         part = order[start : start + CHUNK]
         row, added = buffers[:, : len(part)]
-        columns = np.take(variables, part, axis=1, mode="clip")
+        columns = np.take(variables, part, axis=1, mode="clip").astype(np.int32)
         slowest[part], late[part] = _price_chunk(table, columns, row, added)
         total[part] = added[:, :CYCLES]
     return Prices(total, slowest, late)
 
 
-def _check_range(table: Table, columns: npt.NDArray[np.int32]) -> None:
+def _check_range(table: Table, columns: npt.NDArray[np.integer]) -> None:
     if not columns.shape[1]:
         return
     outside = (columns.min(axis=1) < 0) | (columns.max(axis=1) >= table.sizes)
@@ -472,7 +484,7 @@ def _price_chunk(
 ) -> tuple[Ints, Ints]:
     """Price one chunk: resources into `added`, interval and latency returned [cycles].
 
-    Shapes: columns (variables, designs); row, which is scratch, and added (designs, ROW).
+    Shapes: columns (used variables, designs); row, which is scratch, and added (designs, ROW).
     Layers are visited in the order of the flow, so that arrival times follow from earlier ones.
     """
     interval = columns[0]
@@ -499,7 +511,7 @@ def _price_chunk(
 
 def _gather(table: Table, place: int, columns: npt.NDArray[np.int32], row: Ints) -> None:
     """The rows of one factor. 32 bit products vectorise, 64 bit ones do not."""
-    axes = table.axes[place]
+    axes = table.slots[place]
     index = columns[axes[0][0]]
     for column, size in axes[1:]:
         index = index * np.int32(size)

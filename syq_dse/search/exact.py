@@ -3,11 +3,16 @@
 Partial designs are labels: loss and resources so far. A label falls when another of the same live
 precisions is nowhere worse, or when no completion can stay within the limits or under the least
 loss that is still open; the completion is bounded from below with a price on each resource
-(Lagrangian relaxation), the prices being the dual values of the linear relaxation.
+(Lagrangian relaxation), the prices being the dual values of the linear relaxation. Options that no
+open design can have are taken out first: few are left near the bound.
 """
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +26,7 @@ from syq_dse.search.stages import Chain, Stage, nondominated
 
 Floats = npt.NDArray[np.float64]
 
-MOST_LABELS = 120_000
+MOST_LABELS = 400_000
 """Labels of one stage past which the integer program is the quicker way."""
 
 FIRST_GAP = 2e-5
@@ -70,30 +75,74 @@ def least_loss(chain: Chain, limits: Ints, most: int | None = None) -> tuple[int
     if bound > most + SLACK:
         return None
     gap = max(FIRST_GAP / LOSS_UNIT, abs(bound) * 2e-3)
-    bounds = Bounds(prices, priced_to_go(chain, prices), least_to_go(chain))
     while True:
         gap = min(gap, most - bound)
-        try:
-            found = search(chain, limits, bounds, bound + gap)
-        except TooManyLabels:
-            return integer_program(chain, limits)
+        found = _within_gap(chain, limits, prices, bound + gap)
         loss = None if found is None else loss_of(chain, found)
         if loss is not None and loss <= bound + gap + SLACK:
-            return found  # all designs of less loss were open, and none was left
+            # all designs of less loss were open, and none was left
+            return found if loss <= most else None
         if gap >= most - bound:
             return None  # nothing of interest was left open, and none was found
         gap = 3 * gap if loss is None else min(3 * gap, loss - bound)
+
+
+def _within_gap(chain: Chain, limits: Ints, prices: Floats, most: float) -> tuple[int, ...] | None:
+    """`search`, or where that needs too many labels the integer program, on the open options."""
+    kept = open_options(chain, prices, most + SLACK + float(prices @ limits))
+    if not all(len(options) for options in kept):
+        return None
+    small = take(chain, kept)
+    bounds = Bounds(prices, priced_to_go(small, prices), least_to_go(small))
+    try:
+        found = search(small, limits, bounds, most)
+    except TooManyLabels:
+        found = integer_program(small, limits)
+    return None if found is None else tuple(int(k[i]) for k, i in zip(kept, found, strict=True))
+
+
+def open_options(chain: Chain, prices: Floats, most: float) -> list[Ints]:
+    """For each stage the options that some design of at most this priced sum has."""
+    weight = np.concatenate([[1.0], prices])
+    togo, before, kept = priced_to_go(chain, prices), np.zeros(1), []
+    for index, stage in enumerate(chain.stages):
+        live, after = chain.live[index - 1] if index else (), chain.live[index]
+        touched = tuple(dict.fromkeys([*live, *stage.tensors]))
+        cost = stage.values @ weight
+        come = _aligned(before.reshape([chain.sizes[t] for t in live]), live, touched)
+        go = _aligned(togo[index].reshape([chain.sizes[t] for t in after]), after, touched)
+        rest = _least_over(come + go, touched, stage.tensors)
+        kept.append(np.flatnonzero(cost + rest[tuple(stage.bits.T)] <= most))
+        before = _least_over(come + _table(stage, chain, cost, touched), touched, after).reshape(-1)
+    return kept
+
+
+def _least_over(array: Floats, axes: tuple[str, ...], wanted: tuple[str, ...]) -> Floats:
+    """The minimum over all axes but those wanted, in their order."""
+    gone = tuple(i for i, name in enumerate(axes) if name not in wanted)
+    left = tuple(name for name in axes if name in wanted)
+    least: Floats = array.min(axis=gone).transpose([left.index(name) for name in wanted])
+    return least
+
+
+def take(chain: Chain, kept: list[Ints]) -> Chain:
+    """The chain with some options of each stage."""
+    stages = tuple(
+        Stage(s.factor, s.tensors, s.choice[k], s.bits[k], s.values[k])
+        for s, k in zip(chain.stages, kept, strict=True)
+    )
+    return Chain(chain.interval, chain.columns, stages, chain.sizes, chain.live)
 
 
 def every_label(chain: Chain, limits: Ints) -> list[tuple[int, ...]]:
     """All designs within the limits that no other dominates in loss and columns.
 
     Raises:
-        TooManyLabels: more than MOST_LABELS // 10 after a stage.
+        TooManyLabels: more than MOST_LABELS // 40 after a stage.
     """
     nothing = np.zeros(len(limits))
     bounds = Bounds(nothing, priced_to_go(chain, nothing), least_to_go(chain))
-    history = forward(chain, limits, bounds, np.inf, MOST_LABELS // 10)
+    history = forward(chain, limits, bounds, np.inf, MOST_LABELS // 40)
     return [trace(history, i) for i in range(len(history[-1].state))] if history else []
 
 
@@ -125,16 +174,24 @@ def search(chain: Chain, limits: Ints, bounds: Bounds, most: float) -> tuple[int
     Raises:
         TooManyLabels: more than MOST_LABELS after a stage.
     """
-    history = forward(chain, limits, bounds, most, MOST_LABELS)
+    history = forward(chain, limits, bounds, most, MOST_LABELS, most_to_go(chain))
     if not history:
         return None
     return trace(history, int(np.argmin(history[-1].values[:, 0])))
 
 
 def forward(
-    chain: Chain, limits: Ints, bounds: Bounds, most: float, labels_most: int
+    chain: Chain,
+    limits: Ints,
+    bounds: Bounds,
+    most: float,
+    labels_most: int,
+    to_come: list[Ints] | None = None,
 ) -> list[Labels]:
     """The labels after every stage; none where no design is left open.
+
+    Args:
+        to_come: `most_to_go`, where columns count only as far as they can break their limits.
 
     Raises:
         TooManyLabels: more than `labels_most` after a stage.
@@ -143,7 +200,8 @@ def forward(
     labels = Labels(one, np.zeros((1, 1 + len(limits)), np.int64), one, one)
     history = []
     for index in range(len(chain.stages)):
-        labels = prune(extend(chain, index, labels, limits, bounds, most, 5 * labels_most))
+        labels = extend(chain, index, labels, limits, bounds, most, 5 * labels_most)
+        labels = prune(labels, None if to_come is None else limits - to_come[index])
         if len(labels.state) > labels_most:
             raise TooManyLabels
         if not len(labels.state):
@@ -219,12 +277,19 @@ def _state_after(chain: Chain, index: int, bits: Ints, options: Ints) -> Ints:
     return state
 
 
-def prune(labels: Labels) -> Labels:
-    """Without the labels that another one of the same state dominates."""
+def prune(labels: Labels, harmless: Ints | None = None) -> Labels:
+    """Without the labels that another one of the same state dominates.
+
+    Args:
+        harmless: amount of each column up to which no completion breaks its limit.
+    """
+    values = labels.values
+    if harmless is not None:
+        values = np.column_stack([values[:, :1], np.maximum(values[:, 1:], harmless)])
     keep = [np.zeros(0, np.int64)]
     for state in np.unique(labels.state):
         members = np.flatnonzero(labels.state == state)
-        keep.append(members[nondominated(labels.values[members])])
+        keep.append(members[nondominated(values[members])])
     kept = np.concatenate(keep)
     return Labels(labels.state[kept], labels.values[kept], labels.parent[kept], labels.option[kept])
 
@@ -242,6 +307,14 @@ def least_to_go(chain: Chain) -> list[Floats]:
         np.stack([c[i] for c in columns], axis=-1) if columns else np.zeros((len(s), 0))
         for i, s in enumerate(priced_to_go(chain, np.zeros(len(chain.columns))))
     ]
+
+
+def most_to_go(chain: Chain) -> list[Ints]:
+    """The most of each column that the stages after each one can add, shape (columns,) a stage."""
+    found = [np.zeros(len(chain.columns), np.int64)]
+    for stage in reversed(chain.stages[1:]):
+        found.insert(0, found[0] + stage.values[:, 1:].max(axis=0))
+    return found
 
 
 def priced_to_go(chain: Chain, prices: Floats, loss: float = 1.0) -> list[Floats]:
@@ -299,13 +372,14 @@ def integer_program(chain: Chain, limits: Ints) -> tuple[int, ...] | None:
     if len(limits):
         rows = sparse.csr_array(uses * scale[:, None])
         constraints.append(optimize.LinearConstraint(rows, -np.inf, limits * scale))
-    result = optimize.milp(
-        objective,
-        constraints=constraints,
-        integrality=(np.arange(len(objective)) < options).astype(np.int64),
-        bounds=optimize.Bounds(0, 1),
-        options={"mip_rel_gap": 0.0},
-    )
+    with _nothing_printed():
+        result = optimize.milp(
+            objective,
+            constraints=constraints,
+            integrality=(np.arange(len(objective)) < options).astype(np.int64),
+            bounds=optimize.Bounds(0, 1),
+            options={"mip_rel_gap": 0.0},
+        )
     if result.x is None:
         return None
     picks, start = [], 0
@@ -313,6 +387,20 @@ def integer_program(chain: Chain, limits: Ints) -> tuple[int, ...] | None:
         picks.append(int(np.argmax(result.x[start : start + len(stage.choice)])))
         start += len(stage.choice)
     return tuple(picks)
+
+
+@contextmanager
+def _nothing_printed() -> Iterator[None]:
+    """Send what HiGHS prints by itself to nowhere: standard output belongs to the command."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 OBJECTIVE_UNIT = 1e-9

@@ -10,12 +10,13 @@ import moocore
 import numpy as np
 import numpy.typing as npt
 
+from syq_dse.cost.design import longest_interval
 from syq_dse.cost.integers import Ints, ints
 from syq_dse.cost.table import Prices, price
 from syq_dse.errors import InfeasibleError
 from syq_dse.search.exact import TooManyLabels, every_label, least_loss, loss_of
-from syq_dse.search.problem import LIMITED, LINEAR, Problem, feasible
-from syq_dse.search.stages import Chain, chain
+from syq_dse.search.problem import LIMITED, LINEAR, Problem, feasible, price_all
+from syq_dse.search.stages import Chain, chain, cycles_at, fastest, narrow
 
 Progress = Callable[[int, int, str], None]
 
@@ -52,18 +53,13 @@ def exact_front(problem: Problem, progress: Progress | None = None) -> Front:
     further = [n for n in problem.goals.objectives if n not in ("accuracy", "fps")]
     found: list[list[int]] = []
     exact = True
-    least: int | None = None
+    known: list[tuple[int, int]] = []  # (cycles, loss) of what was found
     intervals = [t for t in range(len(problem.table.intervals)) if _fast_enough(problem, t)]
     for done, t in enumerate(intervals):
         if progress:
             progress(done, len(intervals), f"{problem.table.intervals[t]} cycles")
         if not further:
-            design = _best_at(problem, t, least)
-            if design is not None:
-                found.append(design)
-                least = int(problem.loss(ints([design]))[0])
-            if least is not None and least <= _least_possible(problem):
-                break
+            found.extend(_best_at(problem, t, known))
         else:
             designs, complete = _all_at(problem, t, further)
             found.extend(designs)
@@ -126,7 +122,7 @@ def why_infeasible(problem: Problem) -> str:
             best = (over[index], t, index, least[index])
     network = problem.table.network.name
     if best is None:
-        least_cycles = problem.table.intervals[0]
+        least_cycles = min(fastest(problem, t) for t in range(len(problem.table.intervals)))
         reach = problem.goals.clock_mhz * 1e6 / least_cycles
         return (
             f"{network}: {problem.goals.fps:g} fps need a shorter interval than the space's least, "
@@ -170,8 +166,15 @@ def _least_of(found: Chain, column: int, limits: Ints | None = None) -> int | No
 
 
 def _fast_enough(problem: Problem, t: int) -> bool:
-    fps = problem.goals.fps
-    return fps is None or problem.goals.clock_mhz * 1e6 / problem.table.intervals[t] >= fps
+    return fastest(problem, t) <= _longest(problem)
+
+
+def _longest(problem: Problem) -> int:
+    """Most cycles an image that the goals allow."""
+    goals, longest = problem.goals, max(problem.table.intervals)
+    return (
+        longest if goals.fps is None else min(longest, longest_interval(goals.clock_mhz, goals.fps))
+    )
 
 
 def _within(
@@ -189,28 +192,46 @@ def _least_possible(problem: Problem) -> int:
     return sum(int(part.min()) for part in parts)
 
 
-def _best_at(problem: Problem, t: int, least: int | None) -> list[int] | None:
-    """The design of least loss at an interval; None where none is better than `least`."""
-    found, limits = _binding(problem, t, problem.limits(t), ())
-    picks = least_loss(found, limits, None if least is None else least - 1)
-    return None if picks is None else design_of(problem, found, picks)
+def _best_at(problem: Problem, t: int, known: list[tuple[int, int]]) -> list[list[int]]:
+    """The designs at an interval that are better in loss or cycles than what is known.
+
+    Adds what it finds to `known`. An engine's cheapest folding may be faster than the interval asks
+    for, so that designs at one interval differ in cycles.
+    """
+    least, limits = fastest(problem, t), problem.limits(t)
+    within = min(_longest(problem), max(least, problem.table.intervals[t]))
+    designs = []
+    while within >= least:
+        rivals = [(loss, cycles) for cycles, loss in known if cycles <= within]
+        most, reached = min(rivals, default=(None, least))
+        picks = None
+        if most is None or most > _least_possible(problem):
+            found, bounds = _binding(problem, t, limits, (), within)
+            picks = least_loss(found, bounds, None if most is None else most - 1)
+        if picks is not None:
+            designs.append(design_of(problem, found, picks))
+            array, prices = price_all(problem, designs[-1:])
+            reached = int(prices.interval_cycles[0])
+            known.append((reached, int(problem.loss(array)[0])))
+        elif most is None:
+            break
+        within = min(within, reached) - 1
+    return designs
 
 
-def _binding(problem: Problem, t: int, limits: Ints, wanted: Sequence[str]) -> tuple[Chain, Ints]:
+def _binding(
+    problem: Problem, t: int, limits: Ints, wanted: Sequence[str], within: int | None = None
+) -> tuple[Chain, Ints]:
     """The chain with the columns that are wanted or whose limits can be broken, and the limits."""
-    full = chain(problem, t, LIMITED)
+    every = [*LIMITED, *(name for name in wanted if name not in LIMITED)]
+    full = chain(problem, t, every, within)
     most = np.sum([stage.values[:, 1:].max(axis=0) for stage in full.stages], axis=0)
-    columns = [
-        name
-        for name, top, limit in zip(LIMITED, most, limits, strict=True)
-        if top > limit or name in wanted
-    ]
-    bound = dict(zip(LIMITED, limits, strict=True))
-    extra = [name for name in wanted if name not in columns]
     unlimited = np.iinfo(np.int64).max // 4
-    return chain(problem, t, [*columns, *extra]), ints(
-        [bound.get(name, unlimited) for name in [*columns, *extra]]
-    )
+    bound = {**dict.fromkeys(every, unlimited), **dict(zip(LIMITED, limits, strict=True))}
+    columns = [
+        name for name, top in zip(every, most, strict=True) if top > bound[name] or name in wanted
+    ]
+    return narrow(full, columns), ints([bound[name] for name in columns])
 
 
 def _all_at(problem: Problem, t: int, further: Sequence[str]) -> tuple[list[list[int]], bool]:
@@ -218,19 +239,39 @@ def _all_at(problem: Problem, t: int, further: Sequence[str]) -> tuple[list[list
     wanted = [LINEAR[name] for name in further if name in LINEAR]
     if "utilization" in further:
         wanted += [name for name in LIMITED if name not in wanted]
-    found, limits = _binding(problem, t, problem.limits(t), wanted)
+    limits = problem.limits(t)
     if "latency" not in further:
         try:
-            every = every_label(found, limits)
-            return [design_of(problem, found, picks) for picks in every], True
+            return _every_at(problem, t, limits, wanted), True
         except TooManyLabels:
             pass
+    found, limits = _binding(problem, t, limits, wanted)
     designs = []
     for tighter in _levels(problem, found, limits, further):
         picks = least_loss(found, tighter)
         if picks is not None:
             designs.append(design_of(problem, found, picks))
     return designs, False
+
+
+def _every_at(problem: Problem, t: int, limits: Ints, wanted: Sequence[str]) -> list[list[int]]:
+    """All designs at one interval that no other dominates, for each number of cycles.
+
+    Raises:
+        TooManyLabels: there are too many to list.
+    """
+    timed = "fps" in problem.goals.objectives or problem.goals.fps is not None
+    designs: list[list[int]] = []
+    tried = None
+    for within in reversed(cycles_at(problem, t).tolist()) if timed else [None]:
+        if within is not None and within > _longest(problem):
+            continue
+        found, bounds = _binding(problem, t, limits, wanted, within)
+        options = [stage.values.tobytes() for stage in found.stages]
+        if options != tried:
+            designs += [design_of(problem, found, picks) for picks in every_label(found, bounds)]
+        tried = options
+    return designs
 
 
 def _levels(problem: Problem, found: Chain, limits: Ints, further: Sequence[str]) -> Iterator[Ints]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -22,7 +23,7 @@ import tomli_w
 import syq_dse
 from syq_dse import catalogue, network, records, target
 from syq_dse.accuracy import prior
-from syq_dse.cost.design import LONGEST_INTERVAL
+from syq_dse.cost.design import longest_interval
 from syq_dse.cost.document import provenance
 from syq_dse.cost.fpga import pricing
 from syq_dse.errors import InputError, SyqDseError
@@ -53,6 +54,7 @@ class Record:
     format: int
     syq_dse: str
     python: str
+    described: str | None = None  # digest of what the network's and the board's files said
     study: Study
 
 
@@ -133,7 +135,7 @@ def problem_of(study: Study, progress: Progress | None = None) -> Problem:
     net, board = network.load(study.network), target.load(study.target)
     clock = board.clock_mhz if study.clock_mhz is None else study.clock_mhz
     goals = Goals(objectives=study.objectives, limit=study.limit, clock_mhz=clock, fps=study.fps)
-    longest = None if study.fps is None else int(min(clock * 1e6 / study.fps, LONGEST_INTERVAL))
+    longest = None if study.fps is None else longest_interval(clock, study.fps)
     made = space.build(study.space, net, pricing(board), longest, progress)
     return Problem(made, losses.from_prior(prior.load(net), made), goals)
 
@@ -198,7 +200,13 @@ def resolved(study: Study) -> Study:
     clock = board.clock_mhz if study.clock_mhz is None else study.clock_mhz
     Goals(objectives=study.objectives, limit=study.limit, clock_mhz=clock, fps=study.fps)
     grid = replace(study.space, intervals=space.points(study.space, net))
-    return replace(study, clock_mhz=clock, space=grid)
+    return replace(
+        study,
+        network=catalogue.whole(study.network),
+        target=catalogue.whole(study.target),
+        clock_mhz=clock,
+        space=grid,
+    )
 
 
 def _sample(
@@ -286,10 +294,19 @@ def _check_folder(folder: Path, resume: bool, study: Study) -> None:
                 f"{folder}: is not empty; --resume goes on with a run, --out starts one"
             )
         return
-    held = read_record(folder).study
-    different = differences(held, study)
+    held = read_record(folder)
+    different = differences(held.study, study)
     if different:
         raise InputError(f"{folder}: holds another study: {'; '.join(different)}")
+    if held.described not in (None, _described(study)):
+        what = f"'{study.network}' or '{study.target}'"
+        raise InputError(f"{folder}: {what} has changed since; --out starts a new run")
+
+
+def _described(study: Study) -> str:
+    """A digest of the network and the board that a study names."""
+    files = network.load(study.network).file, target.load(study.target)
+    return hashlib.sha256(json.dumps(records.plain(files)).encode()).hexdigest()
 
 
 def _unused(folder: Path) -> bool:
@@ -353,6 +370,7 @@ def _write_study(folder: Path, study: Study) -> None:
         format=VERSION,
         syq_dse=syq_dse.__version__,
         python=platform.python_version(),
+        described=_described(study),
         study=study,
     )
     records.write_text(folder / STUDY, tomli_w.dumps(records.plain(record)))

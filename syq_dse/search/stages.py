@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from syq_dse.cost.fpga import COLUMNS
 from syq_dse.cost.integers import Ints
-from syq_dse.cost.table import ROW, Factor
+from syq_dse.cost.table import CYCLES, ROW, Factor
 from syq_dse.search.problem import Problem
 
 
@@ -50,15 +50,21 @@ class Chain:
     live: tuple[tuple[str, ...], ...]
 
 
-def chain(problem: Problem, interval: int, columns: Sequence[str]) -> Chain:
-    """The stages at one interval with the given columns of COLUMNS."""
+def chain(
+    problem: Problem, interval: int, columns: Sequence[str], within: int | None = None
+) -> Chain:
+    """The stages at one interval with the given columns of COLUMNS.
+
+    Args:
+        within: only options of engines that take at most so many cycles; not below `fastest`.
+    """
     table = problem.table
     sizes = {name: len(options) for name, options in table.bits.items() if len(options) > 1}
     factors = in_flow_order(problem)
     seen: set[str] = set()
     stages = []
     for factor in factors:
-        stages.append(_stage(problem, factor, interval, columns, sizes, seen))
+        stages.append(_stage(problem, factor, interval, columns, sizes, seen, within))
         seen.update(factor.tensors)
     live = []
     for index in range(len(stages)):
@@ -66,6 +72,39 @@ def chain(problem: Problem, interval: int, columns: Sequence[str]) -> Chain:
         after = {t for s in stages[index + 1 :] for t in s.tensors}
         live.append(tuple(t for t in before if t in after))
     return Chain(interval, tuple(columns), tuple(stages), sizes, tuple(live))
+
+
+def narrow(full: Chain, columns: Sequence[str]) -> Chain:
+    """The chain with some of its columns, its options thinned out accordingly."""
+    places = [0, *(1 + full.columns.index(name) for name in columns)]
+    stages = []
+    for stage in full.stages:
+        values = stage.values[:, places]
+        keep = np.concatenate([g[nondominated(values[g])] for g in groups(stage.bits)])
+        stages.append(
+            Stage(stage.factor, stage.tensors, stage.choice[keep], stage.bits[keep], values[keep])
+        )
+    return Chain(full.interval, tuple(columns), tuple(stages), full.sizes, full.live)
+
+
+def cycles_at(problem: Problem, interval: int) -> Ints:
+    """Cycles an image that designs at one interval can take, ascending.
+
+    The slowest engine or stream decides; it is at most the interval where streams keep up.
+    """
+    least = fastest(problem, interval)
+    found = [
+        factor.rows[interval][..., CYCLES]
+        for factor in problem.table.factors
+        if factor.picks is not None
+    ]
+    every = np.unique(np.concatenate([np.unique(rows) for rows in found]))
+    return np.concatenate([[least], every[every > least]])
+
+
+def fastest(problem: Problem, interval: int) -> int:
+    """Least cycles an image of any design at one interval."""
+    return int(problem.table.least_cycles[interval])
 
 
 def in_flow_order(problem: Problem) -> list[Factor]:
@@ -81,6 +120,7 @@ def _stage(
     columns: Sequence[str],
     sizes: dict[str, int],
     seen: set[str],
+    within: int | None,
 ) -> Stage:
     rows = factor.rows[interval]
     shape = rows.shape[:-1]
@@ -95,6 +135,9 @@ def _stage(
     axes = [i for i, name in enumerate(factor.tensors) if name in sizes]
     bits = index[[a + 1 for a in axes]].T
     values = np.column_stack([loss, flat])
+    if within is not None and factor.picks is not None:
+        fast = np.flatnonzero(rows[..., CYCLES].reshape(-1) <= within)
+        index, bits, values = index[:, fast], bits[fast], values[fast]
     keep = np.concatenate([g[nondominated(values[g])] for g in groups(bits)])
     tensors = tuple(factor.tensors[a] for a in axes)
     return Stage(factor, tensors, index[0][keep], bits[keep], values[keep])

@@ -14,7 +14,7 @@ import optuna
 import pytest
 import tomli_w
 
-from syq_dse import records
+from syq_dse import catalogue, records
 from syq_dse.search import run
 
 from .workbench import SMALL_SPACE, contents, process
@@ -180,6 +180,15 @@ def test_a_study_file_is_a_run_with_options_over_it(cli, workplace: Path) -> Non
     assert held["space"]["weights"] == ["binary", "int4"]
 
 
+@pytest.mark.parametrize("name", catalogue.names("studies"))
+def test_a_shipped_study_is_named(cli, workplace: Path, name: str) -> None:
+    quick = ("--network", "lenet5", "--bits", "2", "--weights", "binary", "--intervals", "2")
+    assert cli("explore", "--study", name, *quick, "--out", "mine").code == 0
+    shipped = records.read(catalogue.find("study", name, "studies"))
+    held = records.plain(run.read_record(workplace / "mine").study)
+    assert (held["target"], held["seed"]) == (shipped["target"], shipped.get("seed", 0))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -254,3 +263,11 @@ def test_ctrl_c_is_told_also_where_a_storage_turns_it_into_its_own_error(
     assert (done.code, done.out) == (130, "")
     message = "syq-dse: interrupted; `syq-dse explore --resume --out mine` goes on\n"
     assert done.err == message
+
+
+def test_a_network_that_changed_under_a_run_is_noticed(refused: Refused, ran: Path) -> None:
+    path = ran.parent.parent / "tiny.toml"
+    path.write_text(path.read_text().replace("c_out = 8", "c_out = 16"))
+    message = refused("explore", "--resume", "--out", "runs/tiny")
+    files = "'./tiny.toml' or 'pynq-z1'"
+    assert message == f"runs/tiny: {files} has changed since; --out starts a new run"
