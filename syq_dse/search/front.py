@@ -104,7 +104,8 @@ def reference_point(problem: Problem, front: Front) -> npt.NDArray[np.float64]:
 def why_infeasible(problem: Problem) -> str:
     """The limit that is missed by most when each is asked for alone, and by how much.
 
-    Where each alone could be kept, by how much the fullest one is missed when the others are kept.
+    Where each alone could be kept, by how much one is missed when the others are kept; where no
+    single one is to blame, by how much the worst is missed when all are exceeded alike.
     """
     best: tuple[float, int, int, int] | None = None  # excess, interval, column, need
     for t in range(len(problem.table.intervals)):
@@ -128,18 +129,47 @@ def why_infeasible(problem: Problem) -> str:
             f"{network}: {problem.goals.fps:g} fps need a shorter interval than the space's least, "
             f"{least_cycles} cycles ({reach:.1f} fps)"
         )
-    excess, t, index, alone = best
+    excess, t, index, need = best
+    others = ""
+    if excess <= 0:
+        index, need, others = _missed_together(chain(problem, t, LIMITED), problem.limits(t))
     name, most = LIMITED[index], int(problem.limits(t)[index])
-    others = "" if excess > 0 else " within the other limits"
-    need = alone if excess > 0 else _least_of(chain(problem, t, LIMITED), index, problem.limits(t))
     offer = f"{problem.goals.limit:g} of {problem.table.pricing.board.name}'s"
-    if need is None:
-        text = f"no design keeps all limits; the tightest is {name}, {alone} of {most}, {offer}"
-    else:
-        text = f"needs at least {need} {name}{others}, {need - most} more than {most}, {offer}"
+    text = f"needs at least {need} {name}{others}, {need - most} more than {most}, {offer}"
     cycles = problem.table.intervals[t]
     remedy = "take fewer bits, a higher --limit or a larger part"
     return f"{network}: {text} (at {cycles} cycles an image); {remedy}"
+
+
+def _missed_together(found: Chain, limits: Ints) -> tuple[int, int, str]:
+    """What is missed where each limit alone could be kept: column, need, and beside what."""
+    single = []
+    for column in range(len(limits)):
+        need = _least_of(found, column, limits)
+        if need is not None:
+            single.append(((need - limits[column]) / max(limits[column], 1), column, need))
+    if single:
+        _, column, need = min(single)
+        return column, need, " within the other limits"
+    low, high = 1.0, 2.0
+    while (picks := least_loss(found, _scaled(limits, high))) is None:
+        low, high = high, 2 * high
+    while high / low > STEP:
+        middle = (low * high) ** 0.5
+        closer = least_loss(found, _scaled(limits, middle))
+        low, high, picks = (low, middle, closer) if closer is not None else (middle, high, picks)
+    stages = zip(found.stages, picks, strict=True)
+    used = np.sum([stage.values[pick, 1:] for stage, pick in stages], axis=0)
+    column = int(np.argmax(used / np.maximum(limits, 1)))
+    return column, int(used[column]), f" where all limits are exceeded alike, by {high - 1:.0%},"
+
+
+STEP = 1.02
+"""Ratio to which a common excess over all limits is narrowed down."""
+
+
+def _scaled(limits: Ints, factor: float) -> Ints:
+    return ints((np.maximum(limits, 1) * factor).astype(np.int64))
 
 
 def _least_of(found: Chain, column: int, limits: Ints | None = None) -> int | None:

@@ -175,7 +175,10 @@ def test_a_study_file_is_a_run_with_options_over_it(cli, workplace: Path) -> Non
     done = cli("explore", "--study", "my study.toml", *options)
     assert (done.code, done.err) == (0, "")
     held = records.plain(run.read_record(workplace / "mine").study)
-    assert (held["seed"], held["limit"], held["target"]) == (5, 0.7, "./bench.toml")
+    assert (held["seed"], held["limit"], held["target"]) == (
+        *(5, 0.7),
+        str(workplace / "bench.toml"),
+    )
     assert (held["space"]["bits"], held["space"]["intervals"]) == ([2, 4], 3)
     assert held["space"]["weights"] == ["binary", "int4"]
 
@@ -265,9 +268,12 @@ def test_ctrl_c_is_told_also_where_a_storage_turns_it_into_its_own_error(
     assert done.err == message
 
 
-def test_a_network_that_changed_under_a_run_is_noticed(refused: Refused, ran: Path) -> None:
-    path = ran.parent.parent / "tiny.toml"
+def test_a_network_that_changed_under_a_run_is_noticed(
+    cli, refused: Refused, workplace: Path
+) -> None:
+    assert cli(*EXPLORE, "--out", "mine").code == 0
+    path = workplace / "tiny.toml"
     path.write_text(path.read_text().replace("c_out = 8", "c_out = 16"))
-    message = refused("explore", "--resume", "--out", "runs/tiny")
-    files = "'./tiny.toml' or 'pynq-z1'"
-    assert message == f"runs/tiny: {files} has changed since; --out starts a new run"
+    message = refused("explore", "--resume", "--out", "mine")
+    files = f"'{path}' or '{workplace / 'bench.toml'}'"
+    assert message == f"mine: {files} has changed since; --out starts a new run"

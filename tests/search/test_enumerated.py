@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import moocore
 import numpy as np
 import pytest
@@ -207,6 +209,32 @@ def test_the_tightest_limit_is_named(capacity: dict[str, int], tight: str) -> No
     most = int(found.limits(0)[column])
     assert f"needs at least {least} {tight}, {least - most} more than {most}" in str(caught.value)
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("lut", [600, 700, 800, 900])
+def test_a_limit_that_others_make_tight_is_named(lut: int) -> None:
+    """Block memory or LUTs: each limit alone can be kept, both at once cannot."""
+    found = tiny.problem("chain", capacity={"lut": lut, "bram18": 3, "dsp": 2})
+    designs = tiny.every_design(found)
+    prices = price(found.table, designs)
+    excess = found.excess(designs, prices)
+    if (excess <= 0).all(axis=1).any():
+        assert len(front.exact_front(found).designs)
+        return
+    with pytest.raises(InfeasibleError) as caught:
+        front.exact_front(found)
+    told = re.search(r"needs at least (\d+) (\w+)(.*), (\d+) more than (\d+)", str(caught.value))
+    assert told is not None
+    need, name, others, missing, most = told.groups()
+    column = LIMITED.index(name)
+    assert int(need) - int(missing) == int(most) == int(found.limits(0)[column])
+    assert int(missing) > 0
+    if others == " within the other limits":
+        rest = (np.delete(excess, column, axis=1) <= 0).all(axis=1)
+        cycles = re.search(r"at (\d+) cycles", str(caught.value))
+        assert cycles is not None
+        at = designs[:, 0] == found.table.intervals.index(int(cycles.group(1)))
+        assert int(need) == int(prices.total[rest & at, column].min())
 
 
 def test_no_dominated_or_infeasible_design_is_on_a_front() -> None:
