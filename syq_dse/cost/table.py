@@ -425,7 +425,7 @@ def _merge(factors: list[Factor], rest: list[Factor]) -> list[Factor]:
     return merged
 
 
-CHUNK = 8192
+CHUNK = 12288
 """Designs priced at once, so that what is added up stays in the cache."""
 
 
@@ -449,12 +449,13 @@ def price(table: Table, designs: npt.NDArray[np.integer]) -> Prices:
         ValueError: an integer of a design is outside its variable's range.
     """
     count = len(designs)
-    total = np.zeros((count, len(COLUMNS)), np.int64)
-    slowest = np.zeros(count, np.int64)
-    late = np.zeros(count, np.int64)
+    total = np.empty((count, len(COLUMNS)), np.int64)
+    slowest, late = np.empty((2, count), np.int64)
     _check_range(table, designs.T)
     small = np.uint8 if max(table.sizes) <= 256 else np.uint16
-    variables = designs.T[list(table.used)].astype(small, order="C")
+    variables = np.empty((len(table.used), count), small)
+    for place, column in enumerate(table.used):
+        variables[place] = designs[:, column]
     # Designs of one interval read one slice of the table, which stays in the cache.
     order = np.argsort(variables[0], kind="stable")
     buffers = np.empty((2, min(count, CHUNK), ROW), np.int64)
