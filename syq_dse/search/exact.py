@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +112,7 @@ def open_options(chain: Chain, prices: Floats, most: float) -> list[Ints]:
         come = _aligned(before.reshape([chain.sizes[t] for t in live]), live, touched)
         go = _aligned(togo[index].reshape([chain.sizes[t] for t in after]), after, touched)
         rest = _least_over(come + go, touched, stage.tensors)
+        rest = np.broadcast_to(rest, [chain.sizes[t] for t in stage.tensors])
         kept.append(np.flatnonzero(cost + rest[tuple(stage.bits.T)] <= most))
         before = _least_over(come + _table(stage, chain, cost, touched), touched, after).reshape(-1)
     return kept
@@ -134,15 +135,17 @@ def take(chain: Chain, kept: list[Ints]) -> Chain:
     return Chain(chain.interval, chain.columns, stages, chain.sizes, chain.live)
 
 
-def every_label(chain: Chain, limits: Ints) -> list[tuple[int, ...]]:
-    """All designs within the limits that no other dominates in loss and columns.
+def every_label(chain: Chain, limits: Ints, wanted: Sequence[str]) -> list[tuple[int, ...]]:
+    """All designs within the limits that no other dominates in loss and the wanted columns.
 
     Raises:
-        TooManyLabels: more than MOST_LABELS // 40 after a stage.
+        TooManyLabels: more than MOST_LABELS // 10 after a stage.
     """
     nothing = np.zeros(len(limits))
     bounds = Bounds(nothing, priced_to_go(chain, nothing), least_to_go(chain))
-    history = forward(chain, limits, bounds, np.inf, MOST_LABELS // 40)
+    counts = np.isin(chain.columns, list(wanted))
+    to_come = [np.where(counts, limits, most) for most in most_to_go(chain)]
+    history = forward(chain, limits, bounds, np.inf, MOST_LABELS // 10, to_come)
     return [trace(history, i) for i in range(len(history[-1].state))] if history else []
 
 
@@ -186,12 +189,13 @@ def forward(
     bounds: Bounds,
     most: float,
     labels_most: int,
-    to_come: list[Ints] | None = None,
+    to_come: list[Ints],
 ) -> list[Labels]:
     """The labels after every stage; none where no design is left open.
 
     Args:
-        to_come: `most_to_go`, where columns count only as far as they can break their limits.
+        to_come: `most_to_go`: up to there below its limit a column does not count; the limit itself
+            where it always counts.
 
     Raises:
         TooManyLabels: more than `labels_most` after a stage.
@@ -201,7 +205,7 @@ def forward(
     history = []
     for index in range(len(chain.stages)):
         labels = extend(chain, index, labels, limits, bounds, most, 5 * labels_most)
-        labels = prune(labels, None if to_come is None else limits - to_come[index])
+        labels = prune(labels, limits - to_come[index])
         if len(labels.state) > labels_most:
             raise TooManyLabels
         if not len(labels.state):
@@ -277,15 +281,13 @@ def _state_after(chain: Chain, index: int, bits: Ints, options: Ints) -> Ints:
     return state
 
 
-def prune(labels: Labels, harmless: Ints | None = None) -> Labels:
+def prune(labels: Labels, harmless: Ints) -> Labels:
     """Without the labels that another one of the same state dominates.
 
     Args:
         harmless: amount of each column up to which no completion breaks its limit.
     """
-    values = labels.values
-    if harmless is not None:
-        values = np.column_stack([values[:, :1], np.maximum(values[:, 1:], harmless)])
+    values = np.maximum(labels.values, np.concatenate([[np.iinfo(np.int64).min], harmless]))
     keep = [np.zeros(0, np.int64)]
     for state in np.unique(labels.state):
         members = np.flatnonzero(labels.state == state)

@@ -14,11 +14,14 @@ from syq_dse.cost.design import longest_interval
 from syq_dse.cost.integers import Ints, ints
 from syq_dse.cost.table import Prices, price
 from syq_dse.errors import InfeasibleError
-from syq_dse.search.exact import TooManyLabels, every_label, least_loss, loss_of
+from syq_dse.search.exact import TooManyLabels, every_label, least_loss
 from syq_dse.search.problem import LIMITED, LINEAR, Problem, feasible, price_all
 from syq_dse.search.stages import Chain, chain, cycles_at, fastest, narrow
 
 Progress = Callable[[int, int, str], None]
+
+SUMS = {**LINEAR, "latency": "delay"}
+"""Columns of objectives that are sums over layers; latency adds what is fixed at an interval."""
 
 LEVELS = 12
 """Bounds tried on each further objective where the front at an interval is too large to list."""
@@ -174,6 +177,12 @@ def _scaled(limits: Ints, factor: float) -> Ints:
 
 def _least_of(found: Chain, column: int, limits: Ints | None = None) -> int | None:
     """Least sum of one column over a chain, the others within limits; None where they cannot be."""
+    picks = _least_at(found, column, limits)
+    return None if picks is None else int(_used(found, picks)[column])
+
+
+def _least_at(found: Chain, column: int, limits: Ints | None = None) -> tuple[int, ...] | None:
+    """The options with the least sum of one column, the others within limits."""
     others = [] if limits is None else [i for i in range(len(found.columns)) if i != column]
     only = Chain(
         found.interval,
@@ -191,8 +200,7 @@ def _least_of(found: Chain, column: int, limits: Ints | None = None) -> int | No
         found.sizes,
         found.live,
     )
-    picks = least_loss(only, ints([]) if limits is None else limits[others])
-    return None if picks is None else loss_of(only, picks)
+    return least_loss(only, ints([]) if limits is None else limits[others])
 
 
 def _fast_enough(problem: Problem, t: int) -> bool:
@@ -266,22 +274,27 @@ def _binding(
 
 def _all_at(problem: Problem, t: int, further: Sequence[str]) -> tuple[list[list[int]], bool]:
     """Designs at one interval, and whether they are all that could be on the front."""
-    wanted = [LINEAR[name] for name in further if name in LINEAR]
+    wanted = [SUMS[name] for name in further if name in SUMS]
     if "utilization" in further:
         wanted += [name for name in LIMITED if name not in wanted]
     limits = problem.limits(t)
-    if "latency" not in further:
-        try:
-            return _every_at(problem, t, limits, wanted), True
-        except TooManyLabels:
-            pass
+    try:
+        return _every_at(problem, t, limits, wanted), _sums_only(problem)
+    except TooManyLabels:
+        pass
     found, limits = _binding(problem, t, limits, wanted)
     designs = []
-    for tighter in _levels(problem, found, limits, further):
+    for tighter in _levels(found, limits, further):
         picks = least_loss(found, tighter)
         if picks is not None:
             designs.append(design_of(problem, found, picks))
     return designs, False
+
+
+def _sums_only(problem: Problem) -> bool:
+    """Whether every objective is a sum or a maximum: latency is one only where no paths meet."""
+    meet = any(len(node.inputs) > 1 for node in problem.table.network.nodes)
+    return not (meet and "latency" in problem.goals.objectives)
 
 
 def _every_at(problem: Problem, t: int, limits: Ints, wanted: Sequence[str]) -> list[list[int]]:
@@ -299,27 +312,45 @@ def _every_at(problem: Problem, t: int, limits: Ints, wanted: Sequence[str]) -> 
         found, bounds = _binding(problem, t, limits, wanted, within)
         options = [stage.values.tobytes() for stage in found.stages]
         if options != tried:
-            designs += [design_of(problem, found, picks) for picks in every_label(found, bounds)]
+            every = every_label(found, bounds, wanted)
+            designs += [design_of(problem, found, picks) for picks in every]
         tried = options
     return designs
 
 
-def _levels(problem: Problem, found: Chain, limits: Ints, further: Sequence[str]) -> Iterator[Ints]:
-    """Tighter and tighter limits on the further objectives."""
-    names = [n for n in further if n in LINEAR or n == "utilization"]
-    count = max(2, round(LEVELS ** (1 / max(1, len(names)))))
-    least = ints([_least_of(found, i) or 0 for i in range(len(found.columns))])
-    most = np.sum([stage.values[:, 1:].max(axis=0) for stage in found.stages], axis=0)
-    top = np.minimum(limits, most)
+def _levels(found: Chain, limits: Ints, further: Sequence[str]) -> Iterator[Ints]:
+    """Tighter and tighter limits on the further objectives.
+
+    They go from the least of each to what the most accurate design has of it, or the one with the
+    least of another: none needs more.
+    """
     yield limits
-    for steps in itertools.product(np.linspace(0, 1, count), repeat=len(names)):
+    named = [found.columns.index(SUMS[name]) for name in further if name in SUMS]
+    count = max(2, round(LEVELS ** (1 / len(further))))
+    ends = [least_loss(found, limits), *(_least_at(found, i, limits) for i in named)]
+    used = np.stack([_used(found, picks) for picks in ends if picks is not None] or [limits])
+    low, high = used.min(axis=0), used.max(axis=0)
+    every = [i for i, name in enumerate(found.columns) if name in LIMITED and limits[i]]
+    alone = [(_least_of(found, i) or 0) / limits[i] for i in every]
+    fullest = (used[:, every] / limits[every]).max()
+    for steps in itertools.product(np.linspace(0, 1, count), repeat=len(further)):
         tighter = limits.copy()
-        for name, step in zip(names, steps, strict=True):
-            every = list(range(len(found.columns)))
-            for i in [found.columns.index(LINEAR[name])] if name in LINEAR else every:
-                level = int(least[i] + step * (top[i] - least[i]))
-                tighter[i] = min(tighter[i], level)
+        for name, step in zip(further, steps, strict=True):
+            if name == "utilization":
+                share = max(alone) + step * (fullest - max(alone))
+                tighter[every] = np.minimum(
+                    tighter[every], (limits[every] * share).astype(np.int64)
+                )
+            else:
+                i = found.columns.index(SUMS[name])
+                tighter[i] = min(tighter[i], low[i] + int(step * (high[i] - low[i])))
         yield tighter
+
+
+def _used(found: Chain, picks: Sequence[int]) -> Ints:
+    """What a design has of each column."""
+    values = [s.values[i, 1:] for s, i in zip(found.stages, picks, strict=True)]
+    return ints(np.sum(values, axis=0))
 
 
 def design_of(problem: Problem, found: Chain, picks: Sequence[int]) -> list[int]:

@@ -76,8 +76,16 @@ def parameters(table: Table, design: Sequence[int]) -> dict[str, object]:
     return found
 
 
-def frozen_trials(problem: Problem, designs: Ints, source: str) -> list[FrozenTrial]:
-    """Designs as completed trials, with their limits as constraints."""
+def frozen_trials(
+    problem: Problem, designs: Ints, source: str, sampler: BaseSampler | None = None
+) -> list[FrozenTrial]:
+    """Designs as completed trials, with their limits as constraints.
+
+    Args:
+        sampler: who is to start from them; a genetic one reads only trials that have a generation.
+    """
+    genetic = isinstance(sampler, (NSGAIISampler, NSGAIIISampler))
+    generation = {f"{type(sampler).__name__}:generation": 0} if genetic else {}
     table = problem.table
     prices = price(table, designs)
     values = problem.values(designs, prices)
@@ -94,6 +102,7 @@ def frozen_trials(problem: Problem, designs: Ints, source: str) -> list[FrozenTr
                 "interval_cycles": int(cycles),
                 "accuracy_source": problem.losses.source,
             },
+            system_attrs=dict(generation),  # create_trial writes into it
         )
         for design, row, over, cycles in zip(
             designs, values, excess, prices.interval_cycles, strict=True
@@ -126,7 +135,7 @@ def propose(
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         made = SAMPLERS[sampler](seed)
         study = optuna.create_study(directions=directions(problem), sampler=made)
-        study.add_trials(frozen_trials(problem, seeds, "exact"))
+        study.add_trials(frozen_trials(problem, seeds, "exact", made))
         found: list[list[int]] = []
         while len(found) < trials:
             if progress:

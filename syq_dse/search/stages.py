@@ -14,6 +14,9 @@ from syq_dse.cost.integers import Ints
 from syq_dse.cost.table import CYCLES, ROW, Factor
 from syq_dse.search.problem import Problem
 
+ROW_COLUMNS = (*COLUMNS, "cycles", "delay")
+"""Names of what a row of the table holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -53,7 +56,7 @@ class Chain:
 def chain(
     problem: Problem, interval: int, columns: Sequence[str], within: int | None = None
 ) -> Chain:
-    """The stages at one interval with the given columns of COLUMNS.
+    """The stages at one interval with the given columns of ROW_COLUMNS.
 
     Args:
         within: only options of engines that take at most so many cycles; not below `fastest`.
@@ -124,7 +127,7 @@ def _stage(
 ) -> Stage:
     rows = factor.rows[interval]
     shape = rows.shape[:-1]
-    flat = rows.reshape(-1, ROW)[:, [COLUMNS.index(c) for c in columns]]
+    flat = rows.reshape(-1, ROW)[:, [ROW_COLUMNS.index(c) for c in columns]]
     index = np.indices(shape).reshape(len(shape), -1)
     loss = np.zeros(flat.shape[0], np.int64)
     if factor.name in problem.losses.engines:
