@@ -1,69 +1,290 @@
-"""The figure of a front: files that parse, axes with units, sources told apart."""
+"""The figure of a front: files that open, axes with units, sources told apart without colour."""
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib.image
+import numpy as np
 import pytest
+import tomli_w
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 
 from syq_dse.errors import InputError
-from syq_dse.report import front_plot
-from syq_dse.search import run
-from syq_dse.search.space import Space
-from syq_dse.search.study import Study
+from syq_dse.report.front_plot import AXES, SOURCES, draw, draw_run
+from syq_dse.search.points import COLUMNS
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run."""
-    found = tmp_path_factory.mktemp("runs") / "lenet5"
-    few = Space(weights=("binary", "int4"), granularity=("layer",), bits=(1, 4), intervals=6)
-    run.explore(Study(network="lenet5", target="pynq-z1", space=few), found)
-    return found
+def row(index: int, accuracy: float, fps: float, source: str) -> dict[str, Any]:
+    return {
+        "point": f"p{index:03d}",
+        "accuracy": accuracy,
+        "accuracy_low": accuracy - 0.02,
+        "accuracy_high": min(1.0, accuracy + 0.01),
+        "accuracy_source": source,
+        "fps": fps,
+        "latency_us": 2e6 / fps,
+        "interval_cycles": round(1e8 / fps),
+        "lut": round(10 * fps),
+        "ff": round(12 * fps),
+        "dsp": index,
+        "bram18": 2 * index,
+        "uram": 0,
+        "utilization": 0.1 * index,
+        "energy_uj": 3.0 + index,
+    }
 
 
-def test_png_and_svg(folder: Path, tmp_path: Path) -> None:
-    png, svg = front_plot.draw_run(folder, tmp_path)
-    assert png.read_bytes().startswith(b"\x89PNG\r\n")
-    assert ElementTree.parse(svg).getroot().tag.endswith("svg")
+def front(
+    *rows: dict[str, Any], objectives: tuple[str, ...] = ("accuracy", "fps")
+) -> dict[str, Any]:
+    ids = [r["point"] for r in rows]
+    return {
+        "network": "tiny",
+        "target": "bench",
+        "clock_mhz": 100.0,
+        "limit": 0.8,
+        "objectives": list(objectives),
+        "accuracy_note": "made up, +-2 points",
+        "provenance": {"lut": "uncalibrated: a napkin"},
+        "summary": {
+            "exact": True,
+            "hypervolume_exact": 1.0,
+            "reference_point": [0.0, 0.0],
+            "sampler": "exact",
+        },
+        "named": {
+            "knee": ids[len(ids) // 2],
+            "most-accurate": ids[0],
+            "fastest": ids[-1],
+            "smallest": ids[-1],
+        },
+        "points": list(rows),
+    }
 
 
-@pytest.mark.parametrize(("x", "y"), [(None, None), ("lut", "accuracy"), ("energy_uj", "fps")])
-def test_axes_have_units(folder: Path, x: str | None, y: str | None) -> None:
-    front = run.read_front(folder)
-    axes = front_plot.draw(front, x or "fps", y or "accuracy").axes[0]
-    assert axes.get_xlabel() == front_plot.AXES[x or "fps"]
-    assert axes.get_ylabel() == front_plot.AXES[y or "accuracy"]
-    assert front_plot.AXES["fps"] == "throughput [images/s]"
+ALL_SOURCES = front(
+    row(1, 0.95, 100.0, "measured"),
+    row(2, 0.90, 400.0, "predicted"),
+    row(3, 0.80, 900.0, "prior"),
+    row(4, 0.70, 3000.0, "prior"),
+)
+
+ONE_POINT = front(row(1, 0.9, 250.0, "prior"))
+
+Write = Callable[[dict[str, Any]], Path]
 
 
-def test_sources_differ_in_marker_and_grey(folder: Path) -> None:
-    front: dict[str, Any] = run.read_front(folder)
-    one = front["points"][0]
-    sources = ("measured", "predicted", "prior")
-    front["points"] = [
-        one | {"point": f"p00{i}", "accuracy_source": s, "fps": 10.0**i, "accuracy": 0.9 - i / 50}
-        for i, s in enumerate(sources)
-    ]
-    front["named"] = dict.fromkeys(front["named"], "p001")
-    axes = front_plot.draw(front, "fps", "accuracy").axes[0]
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    for source in (*sources, "knee"):
-        assert sum(label.startswith(source) for label in labels) == 1
-    styles = {(s["marker"], s["facecolor"]) for s in front_plot.SOURCES.values()}
-    assert len(styles) == 3
-    assert len({marker for marker, _ in styles}) == len({grey for _, grey in styles}) == 3
+@pytest.fixture
+def written(tmp_path: Path) -> Write:
+    """Leaves a front as a finished run folder."""
+
+    def write(found: dict[str, Any]) -> Path:
+        folder = tmp_path / "run"
+        folder.mkdir()
+        study = {"target": "zcu102", "objectives": found["objectives"]}
+        record = {"format": 1, "syq_dse": "0", "python": "3", "study": study}
+        (folder / "study.toml").write_text(tomli_w.dumps(record))
+        (folder / "front.json").write_text(json.dumps(found))
+        return folder
+
+    return write
 
 
-def test_a_single_point_is_drawn(folder: Path) -> None:
-    front = run.read_front(folder)
-    front["points"] = front["points"][:1]
-    front["named"] = dict.fromkeys(front["named"], front["points"][0]["point"])
-    assert front_plot.draw(front, "fps", "accuracy").axes[0].get_title()
+def axes_of(found: dict[str, Any], x: str = "fps", y: str = "accuracy") -> Axes:
+    figure = draw(found, x, y)
+    (axes,) = figure.axes
+    return axes
 
 
-def test_message_for_an_axis_that_is_none(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unknown axis 'watts'; known: accuracy, fps"):
-        front_plot.draw_run(folder, tmp_path, "watts")
+def scatters(axes: Axes) -> dict[str, PathCollection]:
+    """The drawn points by their label."""
+    found = [c for c in axes.collections if isinstance(c, PathCollection)]
+    return {str(c.get_label()): c for c in found}
+
+
+# Files
+
+
+@pytest.mark.parametrize("found", [ALL_SOURCES, ONE_POINT], ids=["sources", "one point"])
+def test_both_files_open(written: Write, tmp_path: Path, found: dict[str, Any]) -> None:
+    out = tmp_path / "new" / "plots"
+    made = draw_run(written(found), out)
+    assert made == [out / "front.png", out / "front.svg"]
+    picture = matplotlib.image.imread(made[0])
+    assert picture.shape == (round(4.6 * 150), round(7.0 * 150), 4)
+    assert made[0].read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert 0.02 < (picture[..., :3].min(axis=-1) < 0.99).mean() < 0.5  # something is drawn
+    root = ElementTree.parse(made[1]).getroot()
+    assert root.tag == f"{SVG}svg"
+    assert len(list(root.iter(f"{SVG}path"))) > 20
+    assert {path.name for path in out.iterdir()} == {"front.png", "front.svg"}
+
+
+def test_the_picture_needs_no_colour(written: Write, tmp_path: Path) -> None:
+    picture = matplotlib.image.imread(draw_run(written(ALL_SOURCES), tmp_path)[0])
+    red, green, blue = (picture[..., i] for i in range(3))
+    np.testing.assert_allclose(red, green, atol=0.01)
+    np.testing.assert_allclose(green, blue, atol=0.01)
+
+
+def test_drawing_again_writes_over(written: Write, tmp_path: Path) -> None:
+    run = written(ONE_POINT)
+    first = draw_run(run, run)[0].read_bytes()
+    assert draw_run(run, run)[0].read_bytes() == first
+
+
+# Axes
+
+
+@pytest.mark.parametrize(
+    ("column", "unit"),
+    [
+        ("accuracy", "[%]"),
+        ("fps", "[images/s]"),
+        ("latency_us", "[us]"),
+        ("interval_cycles", "[cycles]"),
+        ("utilization", "[% of the part]"),
+        ("energy_uj", "[uJ]"),
+        ("lut", "LUTs"),
+        ("ff", "flip-flops"),
+        ("dsp", "DSPs"),
+        ("bram18", "BRAM18s"),
+        ("uram", "URAMs"),
+    ],
+)
+def test_every_column_is_an_axis_with_its_unit(column: str, unit: str) -> None:
+    other = "fps" if column != "fps" else "lut"
+    axes = axes_of(ALL_SOURCES, x=column, y=other)
+    assert unit in axes.get_xlabel()
+    assert axes.get_ylabel() == AXES[other]
+    low, high = axes.get_xlim()
+    scale = 100 if column in ("accuracy", "utilization") else 1
+    values = [scale * r[column] for r in ALL_SOURCES["points"]]
+    assert low <= min(values) <= max(values) <= high
+
+
+def test_every_column_of_the_table_with_a_number_is_an_axis() -> None:
+    words = {"point", "accuracy_source", "accuracy_low", "accuracy_high"}
+    assert set(AXES) == set(COLUMNS) - words
+
+
+@pytest.mark.parametrize(
+    ("objectives", "labels"),
+    [
+        (("accuracy", "fps"), ("fps", "accuracy")),
+        (("fps", "accuracy", "lut"), ("fps", "accuracy")),
+        (("lut", "fps"), ("fps", "lut")),
+        (("energy", "latency"), ("latency_us", "energy_uj")),
+        (("bram", "accuracy"), ("bram18", "accuracy")),
+        (("utilization", "energy", "dsp"), ("energy_uj", "utilization")),
+    ],
+)
+def test_the_objectives_are_the_axes(
+    written: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    objectives: tuple[str, ...],
+    labels: tuple[str, str],
+) -> None:
+    from syq_dse.report import front_plot
+
+    drawn: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        front_plot, "draw", lambda found, x, y: drawn.append((x, y)) or draw(found, x, y)
+    )
+    draw_run(written(front(*ALL_SOURCES["points"], objectives=objectives)), tmp_path)
+    assert drawn == [labels]
+
+
+def test_message_of_an_unknown_axis(written: Write, tmp_path: Path) -> None:
+    run = written(ONE_POINT)
+    for chosen in ({"x_axis": "luts"}, {"y_axis": "luts"}):
+        with pytest.raises(InputError) as caught:
+            draw_run(run, tmp_path / "out", **chosen)
+        known = ", ".join(AXES)
+        assert str(caught.value) == f"unknown axis 'luts'; known: {known} (did you mean 'lut'?)"
+    assert not (tmp_path / "out").exists()
+
+
+# What is drawn
+
+
+def test_sources_are_told_apart_by_marker_and_grey() -> None:
+    axes = axes_of(ALL_SOURCES)
+    drawn = scatters(axes)
+    shapes, greys, places = {}, {}, {}
+    for source, style in SOURCES.items():
+        points = drawn[style["label"]]
+        shapes[source] = points.get_paths()[0].vertices.round(6).tobytes()
+        greys[source] = tuple(points.get_facecolor()[0])
+        places[source] = np.asarray(points.get_offsets()).tolist()
+    assert len(set(shapes.values())) == len(set(greys.values())) == 3
+    for source, where in places.items():
+        members = [r for r in ALL_SOURCES["points"] if r["accuracy_source"] == source]
+        expected = [pytest.approx([r["fps"], 100 * r["accuracy"]]) for r in members]
+        assert where == expected
+    legend = axes.get_legend()
+    assert legend is not None
+    words = [text.get_text() for text in legend.get_texts()]
+    assert set(words) == {style["label"] for style in SOURCES.values()} | {"knee (p003)"}
+
+
+def test_a_source_that_no_point_has_is_not_in_the_legend() -> None:
+    legend = axes_of(ONE_POINT).get_legend()
+    assert legend is not None
+    words = [text.get_text() for text in legend.get_texts()]
+    assert words == [SOURCES["prior"]["label"], "knee (p001)"]
+
+
+def test_intervals_reach_from_low_to_high() -> None:
+    """One bar a point, as front.csv has it."""
+    axes = axes_of(ALL_SOURCES)
+    ends = set()
+    for container in axes.containers:
+        (bars,) = container.lines[2]
+        ends |= {tuple(np.round(segment[:, 1], 6)) for segment in bars.get_segments()}
+    expected = {
+        (round(100 * r["accuracy_low"], 6), round(100 * r["accuracy_high"], 6))
+        for r in ALL_SOURCES["points"]
+    }
+    assert ends == expected
+
+
+def test_the_step_leaves_no_point_above_it() -> None:
+    """Between two points the front is worth the slower one's fps and the faster one's accuracy."""
+    (line,) = axes_of(ALL_SOURCES).get_lines()[:1]
+    x, y = (np.asarray(values) for values in line.get_data())
+    assert x.tolist() == [r["fps"] for r in ALL_SOURCES["points"]]
+    assert y.tolist() == pytest.approx([100 * r["accuracy"] for r in ALL_SOURCES["points"]])
+    assert line.get_drawstyle() == "steps-pre"
+
+
+def test_the_title_and_the_note_say_what_and_whence() -> None:
+    axes = axes_of(ALL_SOURCES)
+    assert axes.get_title() == "tiny on bench, 100 MHz, filled to 80 % at most"
+    figure = axes.figure
+    assert figure._supxlabel.get_text() == (
+        "accuracy: made up, +-2 points; LUT prices: uncalibrated"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a_b^c",
+        "net$1",
+        pytest.param("$a^$", marks=pytest.mark.xfail(reason="read as a formula")),
+        pytest.param("$\\nosuch$", marks=pytest.mark.xfail(reason="read as a formula")),
+    ],
+)
+def test_names_are_drawn_as_they_stand(name: str, written: Write, tmp_path: Path) -> None:
+    """Not as formulas: an unfinished one would not be drawn at all."""
+    draw_run(written({**ONE_POINT, "network": name, "accuracy_note": name}), tmp_path)

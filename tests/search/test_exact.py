@@ -126,7 +126,7 @@ def best(total: Ints, limits: Ints) -> int | None:
     return int(good.min()) if len(good) else None
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.data())
 def test_least_loss_is_that_of_every_combination(data: st.DataObject) -> None:
     chain = data.draw(chains())
@@ -210,7 +210,7 @@ def test_too_many_labels_are_left_to_the_integer_program(
     assert len(asked) > 5
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.data())
 def test_relaxation_is_never_above_the_least_loss(data: st.DataObject) -> None:
     chain = data.draw(chains())
@@ -239,7 +239,7 @@ def test_relaxation_is_the_least_loss_where_no_limit_binds(data: st.DataObject) 
         assert relaxed[0] == pytest.approx(total[:, 0].min(), abs=SLACK)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.data())
 def test_every_label_is_the_front_of_all_columns(data: st.DataObject) -> None:
     chain = data.draw(st.integers(1, 3).flatmap(chains))
