@@ -18,6 +18,9 @@ COMMANDS = {
     "targets": "List the shipped boards.",
     "plot": "Draw the front of a run.",
     "export": "Write a point of a run for training.",
+    "rtl": "Write a design as Verilog.",
+    "verify": "Synthesise a point and compare.",
+    "calibrate": "Fit LUT prices to synthesis of the hardware units.",
 }
 """Every command and its short help: `--help` shows them without loading any."""
 

@@ -13,6 +13,7 @@ from syq_dse.cost import design
 from syq_dse.cost.document import RESOURCES, document
 from syq_dse.cost.estimate import LIMIT, estimate
 from syq_dse.cost.fpga import pricing
+from syq_dse.cost.parameters import warnings
 
 
 @click.command()
@@ -51,7 +52,8 @@ def command(
     asked = design.read(net, scheme) if scheme is not None else design.uniform(net, str(uniform))
     settled = design.settle(prices, net, asked, interval, fps, clock_mhz, limit)
     cost = estimate(prices, net, settled.scheme, settled.interval, settled.folding)
-    found = document(prices, net.name, cost, settled.interval, settled.clock_mhz, limit)
+    outside = warnings(prices, net, settled.scheme, settled.interval, settled.folding)
+    found = document(prices, net.name, cost, settled.interval, settled.clock_mhz, limit, outside)
     if as_json:
         print_json(found)
     else:
@@ -73,6 +75,8 @@ def _print(found: dict[str, Any]) -> None:
     print_text(_verdict(found))
     print_text(f"lut: {found['provenance']['lut']}")
     print_text(f"energy: {found['provenance']['energy']}")
+    for line in found["warnings"]:
+        print_text(f"warning: {line}")
 
 
 def _layer_row(layer: dict[str, Any], columns: list[str]) -> dict[str, Any]:

@@ -16,9 +16,9 @@ class Memory:
     width: Any  # bits; an array, as depth and banks
     depth: Any
     banks: Any = 1
-    constant: bool = (
-        False  # never written: LUTs hold it as a table, and it loads with the bitstream
-    )
+    constant: bool = False  # never written: a table in LUTs, or loaded with the bitstream
+    registered: bool = True  # the read port has a register; a block memory always has
+    in_luts: bool = False  # read in the cycle of its address, which only LUTs do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -152,7 +152,7 @@ def settle(
 
 
 def grid(network: Network, points: int, longest: int | None = None) -> tuple[int, ...]:
-    """Initiation intervals, ascending: from one output pixel a cycle to one PE and one lane.
+    """Initiation intervals, ascending: from the fastest foldings to one PE and one lane.
 
     Evenly spaced in the logarithm, each moved to the cycles that the slowest engine really takes.
 

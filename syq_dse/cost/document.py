@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from syq_dse.cost.estimate import Cost, LayerCost, capacity, tightest, utilization
 from syq_dse.cost.fpga import Pricing
+from syq_dse.cost.prices import LutPrices
 
 RESOURCES = ("lut", "ff", "dsp", "bram18", "uram")
 """Columns that every table of a board shows, in this order."""
 
 
 def document(
-    pricing: Pricing, network: str, cost: Cost, interval: int, clock_mhz: float, limit: float
+    pricing: Pricing,
+    network: str,
+    cost: Cost,
+    interval: int,
+    clock_mhz: float,
+    limit: float,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The document of one design, with the units in the names of the keys.
 
     Args:
         interval: what the design's streams are sized for [cycles].
         limit: share of each resource that may be filled, for `fits`.
+        warnings: of units outside of what was synthesised (cost/parameters.py).
     """
     offered = capacity(pricing, interval, clock_mhz)
     used = utilization(cost.total, offered)
@@ -44,6 +52,7 @@ def document(
         "tightest": tightest(used),
         "sized_for_cycles": interval,
         "provenance": provenance(pricing),
+        "warnings": list(warnings),
         "layers": [_layer(layer) for layer in cost.layers],
     }
 
@@ -53,13 +62,25 @@ def provenance(pricing: Pricing) -> dict[str, str]:
     lut, energy = pricing.lut, pricing.energy
     exact = "exact count, mapped by the part's shapes"
     return {
-        "lut": f"{lut.status}: {lut.source}",
+        "lut": f"{lut.status}: {lut.source}{_held_out(lut)}",
         "ff": f"{exact}; {lut.status} against synthesis",
         "dsp": exact,
         "bram18": exact,
         "uram": exact,
         "energy": f"{energy.status}: {energy.source}",
     }
+
+
+def _held_out(lut: LutPrices) -> str:
+    """The error that a unit's LUTs had where prices were fitted without it."""
+    means = {name: unit.error.get("lut_mean", 0.0) for name, unit in lut.units.items() if unit.runs}
+    worst = max(
+        (unit.error.get("lut_worst", 0.0) for unit in lut.units.values() if unit.runs), default=0.0
+    )
+    if not means:
+        return ""
+    each = ", ".join(f"{name} {100 * mean:.1f}" for name, mean in means.items())
+    return f"; mean error of a unit [%]: {each}; worst {100 * worst:.0f} %"
 
 
 def _layer(layer: LayerCost) -> dict[str, Any]:

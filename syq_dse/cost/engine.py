@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from syq_dse.cost.counts import Counts
-from syq_dse.cost.folding import Folding, Geometry, RamStyle, ResType
+from syq_dse.cost.folding import Folding, Geometry, RamStyle, ResType, word_channels
 from syq_dse.cost.fpga import Pricing, Resources, resources
 from syq_dse.cost.integers import Ints, ints
 from syq_dse.cost.timing import Queue
@@ -16,11 +16,9 @@ from syq_dse.cost.units.add import add
 from syq_dse.cost.units.mac import mac, sum_bits
 from syq_dse.cost.units.scale import scale, scale_max
 from syq_dse.cost.units.weights import weights
-from syq_dse.cost.units.window import window, word_channels, words_at_once
+from syq_dse.cost.units.window import window
 from syq_dse.network import Add, Flatten, MaxPool, Node
 from syq_dse.scheme import LayerScheme, Tensor, weight_bits
-
-UNITS = ("window", "weights", "mac", "scale", "requant", "pool", "add", "fifo")
 
 
 def result_bits(geo: Geometry, layer: LayerScheme, bits: int) -> int:
@@ -40,9 +38,15 @@ def weights_unit(
 
 
 def mac_unit(
-    pricing: Pricing, geo: Geometry, codebook: str, bits: int, pe: Ints, simd: Ints, res: ResType
+    pricing: Pricing,
+    geo: Geometry,
+    layer: LayerScheme,
+    bits: int,
+    pe: Ints,
+    simd: Ints,
+    res: ResType,
 ) -> Resources:
-    counts = mac(geo, codebook, bits, pe, simd, res, pricing.family.multiplier)
+    counts = mac(geo, layer, bits, pe, simd, res, pricing.family.multiplier)
     return resources("mac", counts, pricing)
 
 
@@ -73,32 +77,56 @@ def requant_unit(
     if out.kind == "result":
         return resources("requant", Counts(lut={}, ff=pe * 0), pricing)
     period = geo.fan_in // simd
-    multiplied = requants.multiply(
-        acc, out_bits, geo.c_out, pe, period, res == "dsp", pricing.family.multiplier[0]
-    )
-    options = [resources("requant", multiplied, pricing)]
-    if not out.signed:
-        searched = requants.thresholds(acc, out_bits, geo.c_out, pe, period)
-        options.append(resources("requant", searched, pricing))
+    options = [
+        resources("requant", counts, pricing)
+        for counts in requant_counts(pricing, geo, acc, out, out_bits, pe, period, res).values()
+    ]
     stacked = np.stack(np.broadcast_arrays(*options))
     best = np.argmin(pricing.share_of(stacked), axis=0)
     chosen: Resources = np.take_along_axis(stacked, best[None, ..., None], axis=0)[0]
     return chosen
 
 
+def requant_counts(
+    pricing: Pricing,
+    geo: Geometry,
+    acc: int,
+    out: Tensor,
+    out_bits: int,
+    pe: Ints,
+    period: Ints,
+    res: ResType,
+) -> dict[requants.Method, Counts]:
+    """What each method of requantisation takes; residual branches are signed, so they multiply."""
+    port = pricing.family.multiplier[0]
+    multiplied = requants.multiply(acc, out_bits, geo.c_out, pe, period, res == "dsp", port)
+    found: dict[requants.Method, Counts] = {"multiply": multiplied}
+    if not out.signed:
+        found["thresholds"] = requants.thresholds(acc, out_bits, geo.c_out, pe, period)
+    return found
+
+
 def input_unit(
     pricing: Pricing, geo: Geometry, bits: int, queue: Queue, pe: Ints, simd: Ints
 ) -> Resources:
     """The queue in front of an engine and the conversion to the words of its window."""
-    word = word_channels(geo, pe, simd) * words_at_once(geo, pe, simd)
-    return _queue(pricing, queue, bits) + resources(
-        "fifo", fifos.converter(bits, queue.lanes, word), pricing
-    )
+    word = word_channels(geo, pe, simd)
+    return queue_unit(pricing, queue, bits) + convert_unit(pricing, bits, queue.lanes, word)
 
 
 def output_unit(pricing: Pricing, bits: int, pe: Ints, link: int) -> Resources:
     """The conversion from an engine's PEs to the words of the stream that it writes."""
-    return resources("fifo", fifos.converter(bits, pe, link), pricing)
+    return convert_unit(pricing, bits, pe, link)
+
+
+def convert_unit(pricing: Pricing, bits: int, source: Ints | int, sink: Ints | int) -> Resources:
+    """The conversion between words of different widths."""
+    return resources("fifo", fifos.converter(bits, source, sink), pricing)
+
+
+def queue_unit(pricing: Pricing, queue: Queue, bits: int) -> Resources:
+    """The queue in front of an input."""
+    return resources("fifo", fifos.fifo(queue.words, queue.lanes * bits), pricing)
 
 
 def plain_units(
@@ -107,23 +135,29 @@ def plain_units(
     bits: tuple[int, ...],
     out_bits: int,
     links: tuple[Queue, ...],
+    link: int,
 ) -> dict[str, Resources]:
     """The units of a layer without weights, by name; none for flatten.
 
     Args:
         bits: precision of each tensor that it reads, with `links` its queues.
+        link: channels a word of the stream that an addition writes; a pool keeps what it reads.
     """
     if isinstance(node.layer, Flatten):
         return {}
     width = links[0].lanes
+    waiting = [queue_unit(pricing, link, b) for link, b in zip(links, bits, strict=True)]
     if isinstance(node.layer, Add):
         unit = "add"
-        counts = add(node, (bits[0], bits[1]), out_bits, width)
+        counts = add(node, (bits[0], bits[1]), out_bits, link)
+        waiting += [
+            convert_unit(pricing, b, queue.lanes, link)
+            for queue, b in zip(links, bits, strict=True)
+        ]
     elif isinstance(node.layer, MaxPool):
         unit, counts = "pool", pools.max_pool(node, bits[0], width)
     else:
         unit, counts = "pool", pools.mean_pool(node, bits[0], out_bits, width)
-    waiting = [_queue(pricing, link, b) for link, b in zip(links, bits, strict=True)]
     return {unit: resources(unit, counts, pricing), "fifo": sum(waiting[1:], waiting[0])}
 
 
@@ -145,16 +179,12 @@ def engine_units(
     return {
         "window": window_unit(pricing, geo, bits, pe, simd),
         "weights": weights_unit(pricing, geo, layer.weights, pe, simd, fold.ram_style),
-        "mac": mac_unit(pricing, geo, layer.weights, bits, pe, simd, fold.res_type),
+        "mac": mac_unit(pricing, geo, layer, bits, pe, simd, fold.res_type),
         "scale": scale_unit(pricing, geo, layer, bits, pe, simd, fold.res_type),
         "requant": requant,
         "fifo": input_unit(pricing, geo, bits, queue, pe, simd)
         + output_unit(pricing, out_bits, pe, link),
     }
-
-
-def _queue(pricing: Pricing, queue: Queue, bits: int) -> Resources:
-    return resources("fifo", fifos.fifo(queue.words, queue.lanes * bits), pricing)
 
 
 def ram_styles(pricing: Pricing, geo: Geometry) -> tuple[RamStyle, ...]:

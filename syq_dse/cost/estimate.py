@@ -13,11 +13,13 @@ from syq_dse.cost.folding import (
     Geometry,
     RamStyle,
     ResType,
+    can_be_folded,
     check,
     cycles,
     foldings,
     geometry,
     lanes,
+    least_cycles,
 )
 from syq_dse.cost.fpga import COLUMNS, Pricing, as_mapping
 from syq_dse.cost.integers import Ints, ints
@@ -53,9 +55,20 @@ class Cost:
 
 
 def geometries(network: Network) -> dict[str, Geometry]:
-    """The geometry of every engine."""
+    """The geometry of every engine.
+
+    Raises:
+        InputError: a layer skips so much of its input that no engine is as slow as that comes in.
+    """
     written = tensors(network)
-    return {node.name: geometry(node, written[node.inputs[0]].signed) for node in network.engines}
+    found = {node.name: geometry(node, written[node.inputs[0]].signed) for node in network.engines}
+    for name, geo in found.items():
+        if not can_be_folded(geo):
+            raise InputError(
+                f"{network.name}: {name} has no hardware: an image comes in more slowly than one "
+                f"PE works with one SIMD lane; use a smaller stride than {geo.stride}"
+            )
+    return found
 
 
 def check_interval(network: Network, interval: int) -> None:
@@ -64,13 +77,13 @@ def check_interval(network: Network, interval: int) -> None:
     Raises:
         InfeasibleError: names the slowest layer.
     """
-    least = {name: geo.positions for name, geo in geometries(network).items()}
+    least = {name: least_cycles(geo) for name, geo in geometries(network).items()}
     name = max(least, key=lambda n: least[n])
     if interval < least[name]:
         short = least[name] - interval
         raise InfeasibleError(
             f"{network.name}: an interval of {interval} cycles is {short} less than {name} needs "
-            f"with one output pixel a cycle; the least is {least[name]}"
+            f"with its fastest folding; the least is {least[name]}"
         )
 
 
@@ -151,12 +164,14 @@ def estimate(
             units = engine.engine_units(
                 pricing, geo, layer, bits[0], out, out_bits, queue, link, fold
             )
-            taken = int(cycles(geo, ints(fold.pe), ints(fold.simd)))
-            work[node.name] = int(timing.work(geo, ints(fold.pe), ints(fold.simd)))
+            pe, simd = ints(fold.pe), ints(fold.simd)
+            taken = int(cycles(geo, pe, simd))
+            work[node.name] = int(timing.busy(geo, layer.granularity, pe, simd))
         else:
             out_bits = scheme.bits.get(out.name, bits[0])
             links = tuple(queues[node.name, name] for name in node.inputs)
-            units = engine.plain_units(pricing, node, bits, out_bits, links)
+            link = lanes(node.out_shape, interval)
+            units = engine.plain_units(pricing, node, bits, out_bits, links, link)
             fold = None
             taken = max(link_cycles(node, q.lanes) for q in links) if units else 0
         if units:
@@ -235,7 +250,7 @@ def _cheapest(
     shared = shared + engine.output_unit(pricing, out_bits, pe, lanes(node.out_shape, interval))
     by_res: dict[ResType, Ints] = {}
     for res in engine.res_types(pricing):
-        mac = engine.mac_unit(pricing, geo, layer.weights, bits, pe, simd, res)
+        mac = engine.mac_unit(pricing, geo, layer, bits, pe, simd, res)
         scale = engine.scale_unit(pricing, geo, layer, bits, pe, simd, res)
         requant = engine.requant_unit(pricing, geo, acc, out, out_bits, pe, simd, res)
         by_res[res] = pricing.share_of(mac + scale + requant)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from syq_dse.cost.integers import Ints, divisors, ints
 from syq_dse.errors import InputError
@@ -35,7 +39,7 @@ class Geometry:
     groups: int
     k: int
     stride: int
-    padded: bool
+    pad: tuple[int, int]  # rows and columns of zeros before and after
     h_in: int
     w_in: int
     h_out: int
@@ -64,7 +68,7 @@ def geometry(node: Node, signed: bool) -> Geometry:
         groups=node.groups,
         k=node.k,
         stride=node.stride,
-        padded=max(node.pad) > 0,
+        pad=node.pad,
         h_in=node.in_shape.h,
         w_in=node.in_shape.w,
         h_out=node.out_shape.h,
@@ -96,7 +100,9 @@ def simds(geo: Geometry, granularity: str) -> list[int]:
 def foldings(geo: Geometry, granularity: str) -> tuple[Ints, Ints]:
     """Every legal (pe, simd) as two arrays of one length."""
     pairs = [(pe, simd) for pe in pes(geo) for simd in simds(geo, granularity)]
-    return ints([p for p, _ in pairs]), ints([s for _, s in pairs])
+    pe, simd = ints([p for p, _ in pairs]), ints([s for _, s in pairs])
+    legal = whole_groups(geo, pe, simd) & (writes(geo, pe, simd) <= cycles(geo, pe, simd))
+    return pe[legal], simd[legal]
 
 
 def cycles(geo: Geometry, pe: Ints, simd: Ints) -> Ints:
@@ -105,6 +111,62 @@ def cycles(geo: Geometry, pe: Ints, simd: Ints) -> Ints:
     Source: matrix-vector unit of FINN-R (Blott et al., 2018).
     """
     return geo.positions * (geo.c_out // ints(pe)) * (geo.fan_in // ints(simd))
+
+
+@cache
+def least_cycles(geo: Geometry) -> int:
+    """Cycles of the fastest folding that every granularity has."""
+    return int(cycles(geo, *foldings(geo, "row")).min())
+
+
+@cache
+def can_be_folded(geo: Geometry) -> bool:
+    """Whether there is a legal folding: none is slow enough where windows skip most pixels."""
+    return len(foldings(geo, "row")[0]) > 0
+
+
+def whole_groups(geo: Geometry, pe: Ints, simd: Ints) -> npt.NDArray[np.bool_]:
+    """Whether an engine that works on several groups at once reads whole pixels of each."""
+    return np.asarray((geo.groups_at_once(pe) == 1) | (simd % geo.c_in == 0))
+
+
+def word_channels(geo: Geometry, pe: Ints, simd: Ints) -> Ints:
+    """Channels of one pixel that an engine reads at once, of all groups that it works on."""
+    channels: Ints = np.minimum(simd, geo.c_in) * geo.groups_at_once(pe)
+    return channels
+
+
+def words_a_pixel(geo: Geometry, pe: Ints, simd: Ints) -> Ints:
+    """Words in which an engine's window takes in one pixel."""
+    return geo.c_in * geo.groups // word_channels(geo, pe, simd)
+
+
+def shifts(geo: Geometry, pe: Ints, simd: Ints) -> npt.NDArray[np.bool_]:
+    """Whether the window is a shift register: whole windows that move by a pixel a word.
+
+    It computes where the padding is, so that every word that comes in gives a window; it needs as
+    many windows as pixels, and rows longer than the kernel.
+    """
+    same = (geo.h_out, geo.w_out, geo.stride) == (geo.h_in, geo.w_in, 1)
+    fits = same and geo.k > 1 and geo.w_in >= geo.k + 2
+    whole = (simd == geo.fan_in) & (words_a_pixel(geo, pe, simd) == 1)
+    return np.asarray(whole & fits)
+
+
+def writes(geo: Geometry, pe: Ints, simd: Ints) -> Ints:
+    """Cycles in which the window takes in one image, one word a cycle, zeros around it included."""
+    rows, columns = padded(geo)
+    pixels = np.where(shifts(geo, pe, simd), geo.h_in * geo.w_in, rows * columns)
+    written: Ints = pixels * words_a_pixel(geo, pe, simd)
+    return written
+
+
+def padded(geo: Geometry) -> tuple[int, int]:
+    """Rows and columns of an image with the zeros around it that windows reach."""
+    before = geo.pad[0]
+    rows = max(before + geo.h_in, (geo.h_out - 1) * geo.stride + geo.k)
+    columns = max(before + geo.w_in, (geo.w_out - 1) * geo.stride + geo.k)
+    return rows, columns
 
 
 def check(geo: Geometry, granularity: str, name: str, fold: Folding) -> None:
@@ -120,6 +182,17 @@ def check(geo: Geometry, granularity: str, name: str, fold: Folding) -> None:
         if value not in legal:
             values = ", ".join(map(str, legal))
             raise InputError(f"folding.{name}.{what}: must be one of {values}, got {value}")
+    pe, simd = ints(fold.pe), ints(fold.simd)
+    if not whole_groups(geo, pe, simd):
+        raise InputError(
+            f"folding.{name}.simd: must be a multiple of c_in={geo.c_in} where pe={fold.pe} works "
+            f"on several groups, got {fold.simd}"
+        )
+    if writes(geo, pe, simd) > cycles(geo, pe, simd):
+        raise InputError(
+            f"folding.{name}: takes in an image of {int(writes(geo, pe, simd))} words in "
+            f"{int(cycles(geo, pe, simd))} cycles, got pe={fold.pe}, simd={fold.simd}; fold more"
+        )
     if fold.ram_style == "dram" and geo.positions != 1:
         raise InputError(f"folding.{name}.ram_style: only dense layers stream from dram")
 

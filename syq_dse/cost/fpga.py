@@ -13,8 +13,8 @@ import numpy.typing as npt
 from syq_dse.cost import prices
 from syq_dse.cost.counts import Counts, Memory
 from syq_dse.cost.folding import RamStyle
-from syq_dse.cost.integers import Ints, cdiv, ints
-from syq_dse.target import Board, Family, LutRam, load_family
+from syq_dse.cost.integers import Ints, cdiv, clog2, ints
+from syq_dse.target import Board, Family, load_family
 
 COLUMNS = ("lut", "ff", "dsp", "bram18", "uram", "lutram", "dram_bits", "energy_pj")
 """What a unit costs: the last axis of every array of resources."""
@@ -83,14 +83,16 @@ def resources(
     None takes the one of the smallest share of the part.
 
     Raises:
-        KeyError: the calibration has no price for a count; a test holds that it has.
+        InputError: the calibration has no price of the unit or of one of its counts.
     """
-    per_bit = pricing.lut.lut_per_bit
+    price = pricing.lut.of(unit, counts.lut)
     lut: Any = 0.0
+    logic: Any = False
     for name, bits in counts.lut.items():
-        lut = lut + per_bit[name] * bits
+        lut = lut + price[name] * bits
+        logic = logic | (np.asarray(bits) > 0)
     if counts.lut:  # what has no logic at all has no handshake either
-        lut = np.ceil(lut + (pricing.lut.lut_per_unit[unit] - 1e-9) * (np.asarray(lut) > 0))
+        lut = np.ceil(lut + (price[prices.CONSTANT] - 1e-9) * logic)
     energy: Any = 0.0
     for name, bits in counts.work.items():
         energy = energy + pricing.energy.pj_per_bit[name] * bits
@@ -111,63 +113,124 @@ def map_memory(memory: Memory, pricing: Pricing, ram_style: RamStyle | None = No
 
     A memory of one word is a register (or, constant, wiring) in every style.
     """
-    if ram_style == "distributed":
-        return distributed(memory, pricing.family)
-    if ram_style == "block":
-        return block(memory, pricing.family)
-    if ram_style == "ultra":
-        return ultra(memory, pricing.family)
-    out, other = distributed(memory, pricing.family), block(memory, pricing.family)
-    share = pricing.share_of(out)
-    others = [other]
-    if pricing.family.uram and not memory.constant:
-        others.append(ultra(memory, pricing.family))
-    for other in others:
-        less = pricing.share_of(other) < share
-        out = np.where(less[..., None], other, out)
-        share = np.minimum(share, pricing.share_of(other))
-    return out
+    if not (ints(memory.depth) > 1).any():
+        return MAPS["block"](memory, pricing.family)
+    if ram_style in MAPS:
+        return MAPS[ram_style](memory, pricing.family)
+    options = [MAPS[style](memory, pricing.family) for style in styles(memory, pricing)]
+    stacked = np.stack(options)
+    best = np.argmin(pricing.share_of(stacked), axis=0)
+    chosen: Resources = np.take_along_axis(stacked, best[None, ..., None], axis=0)[0]
+    return chosen
+
+
+def styles(memory: Memory, pricing: Pricing) -> tuple[RamStyle, ...]:
+    """The styles that a memory may have where none is asked for."""
+    if memory.in_luts:
+        return ("distributed",)
+    ultra_too = pricing.family.uram is not None and not memory.constant
+    return ("distributed", "block", "ultra") if ultra_too else ("distributed", "block")
+
+
+def chosen_style(memory: Memory, pricing: Pricing) -> RamStyle:
+    """The style of one memory, of the smallest share of the part, as `map_memory` takes it."""
+    options = styles(memory, pricing)
+    rows = np.stack([MAPS[style](memory, pricing.family).reshape(-1) for style in options])
+    return options[int(np.argmin(pricing.share_of(rows)))]
 
 
 def distributed(memory: Memory, family: Family) -> Resources:
     """A memory in LUTs: the part's LUTRAM, or a table of constants; multiplexers join the depth."""
     width, depth, banks = ints(memory.width), ints(memory.depth), ints(memory.banks)
     word = depth <= 1
-    ways = 4 if family.lut_inputs >= 6 else 2  # inputs of a multiplexer that is one LUT
     out = _empty(width, depth, banks)
     if memory.constant:
-        tile = family.rom_depth_per_lut
-        # the slice's own multiplexers join four LUTs
-        cells = cdiv(depth, tile) * width + _multiplexers(width, depth, 4 * tile, ways)
+        out[..., LUT] = np.where(word, 0, table_luts(width, depth, family) * banks)
     else:
-        tried = [_lutram(width, depth, ram, ways) for ram in family.lutram]
-        cells = np.minimum.reduce([rams + muxes for rams, muxes in tried])
-        rams = np.minimum.reduce([np.where(r + m == cells, r, cells) for r, m in tried])
-        out[..., LUTRAM] = np.where(word, 0, rams * banks)
-    out[..., LUT] = np.where(word, 0, cells * banks)
+        stores, joins = _lutram(width, depth, family)
+        out[..., LUTRAM] = np.where(word, 0, stores * banks)
+        out[..., LUT] = np.where(word, 0, (stores + joins) * banks)
     _registers(out, memory, word, width * depth * banks)
+    if memory.registered:
+        out[..., FF] += np.where(word, 0, width * banks)
     return out
 
 
-def _lutram(width: Ints, depth: Ints, ram: LutRam, ways: int) -> tuple[Ints, Ints]:
-    """LUTs that store, and LUTs that join the depth, of a memory in one shape."""
-    stores = cdiv(depth, ram.depth) * cdiv(width, ram.width) * ram.lut
-    return stores, _multiplexers(width, depth, ram.depth, ways)
+def table_luts(width: Ints, depth: Ints, family: Family) -> Ints:
+    """LUTs of a table of constants that look random.
+
+    Columns that are equal share their LUTs: of 2**depth functions, `width` drawn at random are so
+    many different ones. With one address bit a column is a wire; with two, two columns share a LUT.
+    Source of the figures past one LUT a column: Yosys 0.70, tables of 2 to 4096 words.
+    """
+    if family.lut_inputs >= 6:  # blocks of 256 words are four LUTs a column; three take a fourth
+        blocks, rest = depth // 256, cdiv(depth % 256, family.rom_depth_per_lut)
+        column = 4 * blocks + rest + (rest == 3) + cdiv(blocks + (rest > 0) - 1, 3)
+        few = 0.31
+    else:
+        tiles = cdiv(depth, family.rom_depth_per_lut)
+        column = np.where(tiles <= 8, tiles, tiles * 1.4)
+        few = 0.62
+    share = np.where(depth <= 2, 0.0, np.where(depth <= 4, few, column))
+    different = width
+    if (depth <= FEW_WORDS).any():
+        functions = 2.0 ** np.minimum(depth, 2 * FEW_WORDS)
+        drawn = functions * -np.expm1(width * np.log1p(-1 / functions))
+        different = np.where(depth <= FEW_WORDS, np.minimum(drawn, width), width)
+    luts: Ints = np.ceil(share * different).astype(np.int64)
+    return luts
 
 
-def _multiplexers(width: Ints, depth: Ints, tile: int, ways: int) -> Ints:
-    """LUTs that select among tiles of a deep memory, each `ways` to one."""
-    return width * cdiv(cdiv(depth, tile) - 1, ways - 1)
+FEW_WORDS = 16
+"""A table of more words has too many functions for two of its columns to be equal."""
+
+
+def _lutram(width: Ints, depth: Ints, family: Family) -> tuple[Ints, Ints]:
+    """LUTs that store, and LUTs that join the depth, of a memory.
+
+    Yosys takes the shape that needs the fewest of both, of equal ones the deeper. Write enables of
+    the tiles are decoded and their outputs multiplexed.
+    """
+    stores = joins = width * 0
+    for index, ram in enumerate(sorted(family.lutram, key=lambda ram: -ram.depth)):
+        rows = cdiv(depth, ram.depth)
+        takes = rows * cdiv(width, ram.width) * ram.lut
+        needs = np.where(rows > 1, width * _ways(rows, family) + rows, 0)
+        less = (takes + needs < stores + joins) if index else takes >= 0
+        stores, joins = np.where(less, takes, stores), np.where(less, needs, joins)
+    return stores, joins
+
+
+def _ways(rows: Ints, family: Family) -> Ints:
+    """LUTs of a multiplexer of so many inputs.
+
+    Six inputs hold a 4:1 multiplexer. With four the figures are those of Yosys 0.70.
+    """
+    if family.lut_inputs >= 6:
+        return cdiv(rows - 1, 3)
+    return np.select([rows <= 3, rows == 4, rows <= 8], [rows - 1, 4, 6], rows * 4 // 3)
+
+
+def block_shape(width: int, depth: int, family: Family) -> tuple[int, int]:
+    """The (depth, width) of one block RAM with which a memory takes the fewest."""
+    return min(family.bram18, key=lambda s: int(cdiv(depth, s[0])) * int(cdiv(width, s[1])))
 
 
 def block(memory: Memory, family: Family) -> Resources:
-    """A memory in block RAM of 18 kbit: the shape that takes the fewest."""
+    """A memory in block RAM of 18 kbit: the shape that takes the fewest; multiplexers join rows."""
     width, depth, banks = ints(memory.width), ints(memory.depth), ints(memory.banks)
     word = depth <= 1
     out = _empty(width, depth, banks)
-    fewest = np.min([cdiv(depth, d) * cdiv(width, w) for d, w in family.bram18], axis=0)
-    out[..., BRAM18] = np.where(word, 0, fewest * banks)
+    each = np.stack(
+        np.broadcast_arrays(*(cdiv(depth, d) * cdiv(width, w) for d, w in family.bram18))
+    )
+    best = np.argmin(each, axis=0)
+    rows = cdiv(depth, ints([d for d, _ in family.bram18])[best])
+    joins = np.where(rows > 1, width * _ways(rows, family) + rows, 0)
+    out[..., BRAM18] = np.where(word, 0, each.min(axis=0) * banks)
+    out[..., LUT] = np.where(word, 0, joins * banks)
     _registers(out, memory, word, width * depth * banks)
+    out[..., FF] += np.where(word, 0, clog2(rows) * banks)
     return out
 
 
@@ -177,10 +240,18 @@ def ultra(memory: Memory, family: Family) -> Resources:
     word = depth <= 1
     out = _empty(width, depth, banks)
     assert family.uram is not None
-    rows, columns = family.uram
-    out[..., URAM] = np.where(word, 0, cdiv(depth, rows) * cdiv(width, columns) * banks)
+    tile, columns = family.uram
+    rows = cdiv(depth, tile)
+    joins = np.where(rows > 1, width * _ways(rows, family) + rows, 0)
+    out[..., URAM] = np.where(word, 0, rows * cdiv(width, columns) * banks)
+    out[..., LUT] = np.where(word, 0, joins * banks)
     _registers(out, memory, word, width * depth * banks)
+    out[..., FF] += np.where(word, 0, clog2(rows) * banks)
     return out
+
+
+MAPS = {"distributed": distributed, "block": block, "ultra": ultra}
+"""How a memory of each style takes resources; a buffer of a DRAM stream is mapped as it is best."""
 
 
 def _registers(out: Resources, memory: Memory, word: npt.NDArray[np.bool_], bits: Ints) -> None:

@@ -1,37 +1,98 @@
-"""Prices: what a bit of each kind of logic or work costs on a device family, and who says so."""
+"""Prices: what each kind of logic or work costs on a device family, and who says so."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
 from syq_dse import catalogue, records
-from syq_dse.errors import InputError
+from syq_dse.errors import InputError, one_line
 
 Status = Literal["calibrated", "uncalibrated"]
 
+UNITS = ("window", "weights", "mac", "scale", "requant", "pool", "add", "fifo")
+"""The hardware units: each has prices of its own."""
 
-def _check_prices(name: str, prices: Mapping[str, float]) -> None:
+CONSTANT = "unit"
+"""Price of what a unit has besides what its counts name: handshake, state."""
+
+MOST_LUT = 100.0
+"""LUTs of one bit of anything; what costs more is a slip of the pen."""
+
+MOST_LUT_UNIT = 10_000.0
+"""LUTs of a unit's constant."""
+
+
+def _check_prices(name: str, prices: Mapping[str, float], most: float | None = None) -> None:
     for key, value in prices.items():
-        if value < 0:
-            raise InputError(f"{name}.{key} must not be negative, got {value}")
+        if not value >= 0:  # NaN neither
+            raise InputError(f"{name}.{one_line(key)} must not be negative, got {value}")
+        limit = MOST_LUT_UNIT if most is not None and key == CONSTANT else most
+        if limit is not None and value > limit:
+            raise InputError(f"{name}.{one_line(key)} must be at most {limit:g} LUTs, got {value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitPrices:
+    """LUTs of one unit, by what its counts name and a constant; from how many runs, how good."""
+
+    runs: int = 0  # units that were synthesised; 0: nothing was fitted
+    lut: dict[str, float]  # LUTs a bit of `Counts.lut`, and CONSTANT
+    # least and most of each parameter that was synthesised
+    valid: dict[str, tuple[int, int]] = field(default_factory=dict)
+    # of counts against synthesis, on runs that the fit had not seen; see rtl/fit.py
+    error: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.runs < 0:
+            raise InputError(f"runs must not be negative, got {self.runs}")
+        _check_prices("lut", self.lut, MOST_LUT)
+        if CONSTANT not in self.lut:
+            raise InputError(f"lut: the key '{CONSTANT}' is missing")
+        for name, (least, most) in self.valid.items():
+            if least > most:
+                raise InputError(
+                    f"valid.{one_line(name)} must be [least, most], got [{least}, {most}]"
+                )
+        _check_prices("error", self.error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LutPrices:
-    """LUTs of a family, by what they do (`Counts.lut`) and a constant a unit."""
+    """LUTs of a family, unit by unit."""
 
     family: str
     status: Status
     source: str
-    lut_per_bit: dict[str, float]
-    lut_per_unit: dict[str, float]
+    tool: str  # how the units were synthesised
+    units: dict[str, UnitPrices]
 
     def __post_init__(self) -> None:
-        _check_prices("lut_per_bit", self.lut_per_bit)
-        _check_prices("lut_per_unit", self.lut_per_unit)
+        unfitted = [name for name, unit in self.units.items() if not unit.runs]
+        if self.status == "calibrated" and (unfitted or not self.units):
+            name = one_line(unfitted[0]) if unfitted else "units"
+            raise InputError(f"status: calibrated needs runs of every unit, got none of {name}")
+
+    def of(self, unit: str, features: Iterable[str] = ()) -> dict[str, float]:
+        """The LUT prices of one unit.
+
+        Raises:
+            InputError: there is no such unit, or it has no price for one of `features`.
+        """
+        place = f"{self.family}.toml: units"
+        remedy = f"remedy: syq-dse calibrate --family {self.family} --unit {unit}"
+        if unit not in self.units:
+            raise InputError(f"{place}: no prices of the unit '{unit}'; {remedy}")
+        lut = self.units[unit].lut
+        for name in features:
+            if name not in lut:
+                raise InputError(
+                    f"{place}.{unit}.lut: no price of '{name}'; known: {', '.join(lut)}; {remedy}"
+                )
+        return lut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,3 +120,56 @@ def load_energy(name: str = "energy-fpga") -> EnergyPrices:
     """The energy prices of a technology."""
     path = catalogue.find("calibration", name, "hwmodels", ("calibration",))
     return records.load(path, EnergyPrices)
+
+
+def warnings(prices: LutPrices, unit: str, parameters: Mapping[str, int | str]) -> list[str]:
+    """One line for each parameter of a unit that lies outside of what was synthesised.
+
+    >>> mac = UnitPrices(runs=9, lut={"unit": 3.0}, valid={"simd": (1, 288)})
+    >>> found = LutPrices(
+    ...     family="xcup", status="calibrated", source="", tool="", units={"mac": mac}
+    ... )
+    >>> warnings(found, "mac", {"simd": 512, "weights": "binary"})
+    ['mac: simd=512 is outside 1..288 of the calibration (xcup.toml)']
+    """
+    lines = []
+    valid = prices.units[unit].valid if unit in prices.units else {}
+    for name, (least, most) in valid.items():
+        value = parameters.get(name, least)
+        if not isinstance(value, str) and not least <= value <= most:
+            lines.append(
+                f"{unit}: {name}={value} is outside {least}..{most} of the calibration "
+                f"({prices.family}.toml)"
+            )
+    return lines
+
+
+def lut_text(prices: LutPrices) -> str:
+    """LUT prices as the text of their TOML file, one table a unit."""
+    lines = [
+        f"{name} = {_text(getattr(prices, name))}"
+        for name in ("family", "status", "source", "tool")
+    ]
+    for name, unit in prices.units.items():
+        lines += [
+            "",
+            f"[units.{_key(name)}]",
+            f"runs = {unit.runs}",
+            f"lut = {_inline({key: repr(value) for key, value in unit.lut.items()})}",
+            f"valid = {_inline({key: f'[{a}, {b}]' for key, (a, b) in unit.valid.items()})}",
+            f"error = {_inline({key: repr(value) for key, value in unit.error.items()})}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _inline(items: Mapping[str, str]) -> str:
+    pairs = ", ".join(f"{_key(key)} = {value}" for key, value in items.items())
+    return f"{{ {pairs} }}" if pairs else "{}"
+
+
+def _key(name: str) -> str:
+    return name if name.isascii() and name.isidentifier() else _text(name)
+
+
+def _text(value: str) -> str:
+    return json.dumps(value).replace("\x7f", "\\u007f")  # JSON's strings, where TOML is as strict

@@ -287,6 +287,7 @@ def _engine_rows(
     for granularity, members in by_granularity.items():
         pe, simd = foldings(geo, granularity)
         taken = cycles(geo, pe, simd)
+        busy = timing.busy(geo, granularity, pe, simd)
         made = [options[i] for i in members]
         base, acc = _engine_bases(pricing, geo, made, in_bits, out, out_bits, pe, simd)
         share = pricing.share_of(base)
@@ -302,7 +303,7 @@ def _engine_rows(
             picks[t, members] = pick
             rows[t, members, ..., :CYCLES] = chosen
             rows[t, members, ..., CYCLES] = taken[pick]
-            rows[t, members, ..., DELAY] = timing.work(geo, pe, simd)[pick] + waits[t]
+            rows[t, members, ..., DELAY] = busy[pick] + waits[t]
     if out.kind == "result":
         return rows[..., 0, :], picks[..., 0]
     return rows, picks
@@ -342,7 +343,7 @@ def _engine_bases(
             acc[i, j] = width
             if (layer, res, a) not in products:
                 products[layer, res, a] = engine.mac_unit(
-                    pricing, geo, layer.weights, a, pe, simd, res
+                    pricing, geo, layer, a, pe, simd, res
                 ) + engine.scale_unit(pricing, geo, layer, a, pe, simd, res)
             shared = windows[j] + memory[layer.weights, ram] + products[layer, res, a]
             for k, o in enumerate(out_bits):
@@ -397,7 +398,8 @@ def _plain_factor(
         value = {name: bits[name][i] for name, i in zip(touched, index[2:], strict=True)}
         links = tuple(queues[index[0]][node.name, name] for name in node.inputs)
         read = tuple(value[name] for name in sources)
-        units = engine.plain_units(pricing, node, read, value.get(out.name, read[0]), links)
+        link = lanes(node.out_shape, intervals[index[0]])
+        units = engine.plain_units(pricing, node, read, value.get(out.name, read[0]), links, link)
         for row in units.values():
             rows[index][:CYCLES] += row
     return [Factor(node.name, tuple(touched), rows, None)] if rows.any() else []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from syq_dse.cost.folding import Geometry, lanes
+from syq_dse.cost.folding import Geometry, lanes, least_cycles, words_a_pixel
 from syq_dse.cost.integers import Ints, cdiv, clog2, ints
 from syq_dse.network import (
     INPUT,
@@ -21,8 +21,24 @@ from syq_dse.network import (
     Shape,
 )
 
-STAGES = 6
-"""Registers that a word passes in an engine or a pool besides its adder tree."""
+QUEUE_STAGES = 2
+"""Registers that a word passes in a queue, at most."""
+
+PLAIN_STAGES = 3
+"""Registers of a pool or an addition: two steps of windows and a gain, at most."""
+
+ENGINE_STAGES = 2 + 4
+"""Registers of an engine besides its adder tree: of the window, and before and behind the tree for
+counts of ones or products, for codes of several bits, and for the accumulator."""
+
+SCALE_STAGES = 2
+"""Registers of `scale`, the result's apart, which counts as the last of the turns."""
+
+REQUANT_STAGES = 2
+"""Registers of a gain, the result's apart, which counts as the last of the turns."""
+
+MOST_BITS = 8
+"""Comparisons of a search of thresholds, at most."""
 
 
 def pixel_period(pixels: int, interval: int) -> int:
@@ -40,10 +56,15 @@ def lag(node: Node) -> int:
 
 
 def stages(node: Node) -> int:
-    """Pipeline registers between what a layer reads and what it writes."""
+    """Pipeline registers between what a layer reads and what it writes, at most.
+
+    Those of scaling and requantisation count in `busy`.
+    """
     if isinstance(node.layer, Flatten):
         return 0
-    return STAGES + (int(clog2(node.fan_in)) if node.has_weights else 0)
+    if not node.has_weights:
+        return QUEUE_STAGES + PLAIN_STAGES
+    return QUEUE_STAGES + ENGINE_STAGES + int(clog2(node.fan_in))
 
 
 def delay(node: Node, interval: int) -> int:
@@ -62,13 +83,40 @@ def work(geo: Geometry, pe: Ints, simd: Ints) -> Ints:
     return (geo.c_out // ints(pe)) * (geo.fan_in // ints(simd))
 
 
+def busy(geo: Geometry, granularity: str, pe: Ints, simd: Ints) -> Ints:
+    """Cycles from an engine's last input pixel of a window to its last result, at most.
+
+    The pixel comes in word by word, the engine works, and the lanes of its last result take turns
+    at what scales and requantises them.
+    """
+    pe, simd = ints(pe), ints(simd)
+    period = geo.fan_in // simd
+    comes = words_a_pixel(geo, pe, simd) - 1
+    turns = np.maximum(np.minimum(pe * MOST_BITS, period) + REQUANT_STAGES, MOST_BITS)
+    if granularity in ("row", "pixel"):
+        terms = geo.c_in * (geo.k if granularity == "row" else 1)
+        turns = turns + np.minimum(pe, np.maximum(terms // simd, 1)) + SCALE_STAGES
+    found: Ints = comes + work(geo, pe, simd) + turns
+    return found
+
+
+def most_busy(node: Node, interval: int) -> int:
+    """The most of `busy` of any folding that meets the interval."""
+    most, c_out = pixel_period(node.out_shape.pixels, interval), node.out_shape.c
+    comes = most if node.groups > 1 else most // (node.k * node.k)
+    turns = max(min(MOST_BITS * c_out, most) + REQUANT_STAGES, MOST_BITS)
+    if node.k > 1:
+        turns += min(c_out, most) + SCALE_STAGES
+    return comes + most + turns
+
+
 def latency(network: Network, interval: int, engine_work: Mapping[str, int]) -> int:
     """Cycles from the first word of an image to the last of its result, no engine waiting.
 
     An upper bound: streams are paced by the interval.
 
     Args:
-        engine_work: cycles a pixel of each conv and dense layer (`work`).
+        engine_work: cycles on a pixel of each conv and dense layer (`busy`).
     """
     arrival = {INPUT: pixel_period(network.input_shape.pixels, interval)}
     for node in network.nodes:
@@ -106,7 +154,7 @@ def queues(network: Network, interval: int) -> dict[tuple[str, str], Queue]:
         spans = _spans(network, node, passed, interval) if isinstance(node.layer, Add) else {}
         for name in node.inputs:
             shape = stream_shape(network, name)
-            width = lanes(shape, interval)
+            width = stream_lanes(network, name, interval)
             early = (
                 0 if isinstance(node.layer, (MaxPool, AvgPool, Flatten)) else burst(network, name)
             )
@@ -147,7 +195,7 @@ def _spans(
         if node.name in found or not known:
             continue
         wait = lag(node) * pixel_period(node.in_shape.pixels, interval)
-        own = pixel_period(node.out_shape.pixels, interval) if node.has_weights else 0
+        own = most_busy(node, interval) if node.has_weights else 0
         earliest = max(e for e, _ in known) + wait
         latest = max(late for _, late in known) + wait + own + stages(node)
         found[node.name] = (earliest, latest)
@@ -171,15 +219,26 @@ def stream_shape(network: Network, tensor: str) -> Shape:
     return network.shape_of(tensor)
 
 
+def stream_lanes(network: Network, tensor: str, interval: int) -> int:
+    """Channels a word of a tensor's stream: pools and flattening keep the words that they read."""
+    if tensor != INPUT:
+        node = network.by_name[tensor]
+        if isinstance(node.layer, (Flatten, MaxPool, AvgPool, GlobalAvgPool)):
+            return stream_lanes(network, node.inputs[0], interval)
+    return lanes(network.shape_of(tensor), interval)
+
+
 def stream_cycles(network: Network, interval: int) -> int:
     """Cycles that the slowest stream between two layers takes for one image."""
-    shapes = [stream_shape(network, name) for node in network.nodes for name in node.inputs]
-    return max(shape.size // lanes(shape, interval) for shape in shapes)
+    read = {name for node in network.nodes for name in node.inputs}
+    return max(
+        stream_shape(network, name).size // stream_lanes(network, name, interval) for name in read
+    )
 
 
 def fastest_interval(geometries: Mapping[str, Geometry]) -> int:
-    """The least interval that any folding reaches: one output pixel a cycle in every engine."""
-    return max(geo.positions for geo in geometries.values())
+    """The least interval that any folding reaches."""
+    return max(least_cycles(geo) for geo in geometries.values())
 
 
 def slowest_interval(geometries: Mapping[str, Geometry]) -> int:

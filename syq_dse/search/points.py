@@ -12,6 +12,7 @@ import numpy.typing as npt
 from syq_dse import records, scheme
 from syq_dse.cost.document import RESOURCES, document
 from syq_dse.cost.estimate import estimate
+from syq_dse.cost.parameters import warnings
 from syq_dse.errors import InputError
 from syq_dse.search.front import Front
 from syq_dse.search.losses import LOSS_UNIT
@@ -74,8 +75,9 @@ def _document(problem: Problem, front: Front, index: int, name: str) -> dict[str
         raise AssertionError(f"{name}: estimate and table disagree")
     expected = problem.losses.base - int(problem.loss(design[None])[0]) * LOSS_UNIT
     error = problem.losses.error
+    outside = warnings(table.pricing, table.network, chosen, interval, folding)
     priced = document(
-        table.pricing, table.network.name, cost, interval, goals.clock_mhz, goals.limit
+        table.pricing, table.network.name, cost, interval, goals.clock_mhz, goals.limit, outside
     )
     return {
         "point": name,

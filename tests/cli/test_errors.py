@@ -384,15 +384,15 @@ def test_odd_paths_work(cli, workplace: Path, name: str) -> None:
     ("options", "message"),
     [
         (
-            "--interval 35",
-            "tiny: an interval of 35 cycles is 1 less than conv1 needs with one output pixel "
-            "a cycle; the least is 36",
+            "--interval 71",
+            "tiny: an interval of 71 cycles is 1 less than conv1 needs with its fastest folding; "
+            "the least is 72",
         ),
         ("--fps 1e9", "1e+09 fps at 100 MHz leave no whole cycle an image"),
         (
             "--fps 10e6",
-            "tiny: an interval of 10 cycles is 26 less than conv1 needs with one output pixel "
-            "a cycle; the least is 36",
+            "tiny: an interval of 10 cycles is 62 less than conv1 needs with its fastest folding; "
+            "the least is 72",
         ),
     ],
 )
@@ -428,7 +428,7 @@ def test_limits_that_can_be_kept_singly_but_not_together_exit_3(refused: Refused
 
 
 def test_a_frame_rate_past_the_space_exits_3(refused: Refused) -> None:
-    assert refused(*EXPLORE.split(), "--fps", "1e9", code=3).endswith("the least is 36")
+    assert refused(*EXPLORE.split(), "--fps", "1e9", code=3).endswith("the least is 72")
 
 
 def test_nothing_is_left_in_a_folder_that_was_there(refused: Refused, cli, workplace: Path) -> None:

@@ -258,7 +258,7 @@ def test_what_a_person_reads_of_a_design_that_fits(cli) -> None:
     text = cli("estimate", "--network", "cnv", "--target", "pynq-z1", *choice).out
     assert "20736 cycles an image, 4823 fps, latency " in text
     assert "fits within 80 % of pynq-z1; fullest: lut\n" in text
-    assert "\nlut: uncalibrated: " in text
+    assert "\nlut: calibrated: " in text
     assert "\nenergy: uncalibrated: " in text
 
 

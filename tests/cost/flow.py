@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from syq_dse.cost import timing
 from syq_dse.cost.estimate import geometries
-from syq_dse.cost.folding import Folding, Geometry, lanes
+from syq_dse.cost.folding import Folding, Geometry, lanes, word_channels
 from syq_dse.cost.integers import ints
-from syq_dse.cost.units.window import window
+from syq_dse.cost.units.window import shifted, window
 from syq_dse.network import INPUT, Add, Flatten, GlobalAvgPool, Network, Node
 
 ENDLESS = 10**9
@@ -75,12 +75,17 @@ def uses(oldest: list[int], pixels: int) -> list[int]:
 
 
 def held(geo: Geometry, fold: Folding, pixel_channels: int) -> int:
-    """Pixels in the memory and the shift registers of a layer's window unit."""
-    (memory,) = window(geo, 1, ints(fold.pe), ints(fold.simd)).memories
-    pixels = int(memory.width * memory.depth * memory.banks) // pixel_channels
-    whole = fold.simd == geo.fan_in and int(geo.groups_at_once(ints(fold.pe))) == geo.groups
-    buffered = geo.k > 1 or geo.stride > 1
-    return pixels + (geo.k + geo.stride if whole and buffered else 0)
+    """Pixels in the copies of a layer's circular buffer, which are alike, or in its registers."""
+    pe, simd = ints(fold.pe), ints(fold.simd)
+    (memory,) = window(geo, 1, pe, simd).memories
+    if shifted(geo, pe, simd):  # k - 1 lines and the window
+        return (geo.k - 1) * int(memory.depth) + geo.k * geo.k
+    return int(memory.depth * word_channels(geo, pe, simd)) // pixel_channels
+
+
+def collected(geo: Geometry, fold: Folding, width: int) -> int:
+    """Channels of a word of the window that wait in registers until the rest of it is there."""
+    return max(0, int(word_channels(geo, ints(fold.pe), ints(fold.simd))) - width)
 
 
 def words_after(geo: Geometry, fold: Folding, width: int) -> int:
@@ -163,11 +168,13 @@ def stages(
         if words:
             late += words_after(geo, fold, lanes(node.out_shape, interval))
         size = held(geo, fold, shapes[0].c)
+        queue = waiting[node.name, node.inputs[0]]
+        before = queue.words * queue.lanes + collected(geo, fold, queue.lanes)
         made.append(
             Stage(
                 name=node.name,
                 inputs=inputs,
-                room=(buffers(node, max(size, 1)) + queued[0],),
+                room=(buffers(node, max(size, 1)) + before // shapes[0].c,),
                 pixels=pixels,
                 newest=newest,
                 last_use=uses(oldest, pixels) if size else [-1] * pixels,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from syq_dse.cost.folding import Geometry, geometry
+from syq_dse.cost.folding import Geometry, can_be_folded, geometry
 from syq_dse.network import Conv, Node, Shape
 
 
@@ -50,5 +50,6 @@ def convs(
 
 
 def geometries(**sizes: int) -> st.SearchStrategy[Geometry]:
-    """The geometry of any convolution, its input signed or not."""
-    return st.builds(geometry, convs(**sizes), st.booleans())  # type: ignore[arg-type]
+    """The geometry of any convolution that can be folded, its input signed or not."""
+    every = st.builds(geometry, convs(**sizes), st.booleans())  # type: ignore[arg-type]
+    return every.filter(can_be_folded)

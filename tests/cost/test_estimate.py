@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syq_dse import catalogue, network, scheme, target
-from syq_dse.cost import design, engine, fpga, timing
+from syq_dse.cost import design, engine, fpga, prices, timing
 from syq_dse.cost.estimate import (
     LIMIT,
     Cost,
@@ -101,7 +101,7 @@ def test_any_scheme_has_a_price_that_is_the_sum_of_its_units(name: str, board: s
 
     total = dict.fromkeys(COLUMNS, 0)
     for layer in cost.layers:
-        assert set(layer.units) <= set(engine.UNITS)
+        assert set(layer.units) <= set(prices.UNITS)
         for unit in layer.units.values():
             assert min(unit.values()) >= 0
             for column, value in unit.items():
@@ -182,13 +182,13 @@ def smallest(
 @pytest.mark.parametrize(
     ("name", "board", "interval"),
     [
-        ("drawn", "zcu102", 36),
+        ("drawn", "zcu102", 81),
         ("drawn", "zcu104", 200),
         ("drawn", "pynq-z1", 700),
         ("drawn", "ulx3s-85f", 1_500),
         ("drawn", "u250", 10_000),
         ("lenet5", "zcu102", 784),
-        ("resnet8", "u250", 1_024),
+        ("resnet8", "u250", 1_536),
     ],
 )
 def test_choose_takes_the_smallest_of_all_foldings(name: str, board: str, interval: int) -> None:
@@ -331,11 +331,35 @@ def test_message_for_an_interval_that_no_folding_meets() -> None:
     with pytest.raises(InfeasibleError) as caught:
         choose(pricing("zcu102"), net, scheme.parse_uniform(net, "binary,1,layer"), 700)
     assert str(caught.value) == (
-        "fmnist-vgg: an interval of 700 cycles is 84 less than conv1 needs with one output pixel a "
-        "cycle; the least is 784"
+        "fmnist-vgg: an interval of 700 cycles is 84 less than conv1 needs with its fastest "
+        "folding; the least is 784"
     )
     assert caught.value.exit_code == 3
     check_interval(net, 784)
+
+
+def test_message_for_a_layer_that_no_engine_is_slow_enough_for() -> None:
+    """A depthwise 1x1 kernel that reads one pixel in nine."""
+    net = network.build(
+        NetworkFile(
+            name="sparse",
+            provenance="a test",
+            classes=4,
+            input=(2, 9, 9),
+            recipe=Recipe(dataset="none"),
+            layers=(
+                Conv(name="skips", c_out=2, k=1, stride=3, groups=2),
+                Flatten(name="flatten"),
+                Dense(name="fc", c_out=4, relu=False),
+            ),
+        )
+    )
+    with pytest.raises(InputError) as caught:
+        geometries(net)
+    assert str(caught.value) == (
+        "sparse: skips has no hardware: an image comes in more slowly than one PE works with one "
+        "SIMD lane; use a smaller stride than 3"
+    )
 
 
 @pytest.mark.parametrize(
@@ -395,18 +419,19 @@ def test_the_fifo_of_an_engine_is_its_queue_and_two_conversions() -> None:
     fold = Folding(pe=8, simd=3)
     queue = timing.queues(net, interval)["conv2", "pool1"]
     link = lanes(net.by_name["conv2"].out_shape, interval)
-    assert (queue.lanes, link) == (2, 4)
+    assert (queue.lanes, link) == (6, 4)
     chosen = choose(pricing("zcu102"), net, wanted, interval, {"conv2": fold})
     cost = estimate(pricing("zcu102"), net, wanted, interval, chosen)
     units = next(layer.units for layer in cost.layers if layer.name == "conv2")
 
-    waiting = engine.resources(
-        "fifo", engine.fifos.fifo(queue.words, queue.lanes * 4), pricing("zcu102")
-    )
-    before, after = 4 * max(queue.lanes, 3), 4 * max(8, link)  # shift registers, and their counts
-    registers = before + before.bit_length() + after + after.bit_length()
-    assert units["fifo"]["ff"] == waiting[fpga.FF] + registers
-    assert units["fifo"]["lut"] == waiting[fpga.LUT] + before // 2 + 4 + after // 2 + 4
+    at = pricing("zcu102")
+    parts = [
+        engine.queue_unit(at, queue, 4),
+        engine.convert_unit(at, 4, queue.lanes, 3),
+        engine.convert_unit(at, 4, 8, link),
+    ]
+    assert all(part[..., fpga.FF].all() for part in parts)
+    assert units["fifo"] == fpga.as_mapping(sum(parts).reshape(-1))
 
 
 def test_words_that_stay_as_they_are_cost_nothing() -> None:

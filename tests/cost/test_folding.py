@@ -19,6 +19,7 @@ from syq_dse.cost.folding import (
     foldings,
     geometry,
     lanes,
+    least_cycles,
     pes,
     simds,
 )
@@ -57,13 +58,43 @@ def legal_simds(geo: Geometry, granularity: str) -> list[int]:
     return found
 
 
+def reads_pixels_of_its_groups(geo: Geometry, pe: int, simd: int) -> bool:
+    """An engine that works on several groups reads whole pixels of each."""
+    return pe <= geo.c_out // geo.groups or simd % geo.c_in == 0
+
+
+def comes_in_time(geo: Geometry, pe: int, simd: int) -> bool:
+    """The window takes in an image, zeros that its windows reach included, while it is worked on.
+
+    A word a cycle: what the engine reads of one pixel at once. Whole windows of as many windows as
+    pixels are cut out of the stream: zeros then take no time.
+    """
+    at_once = max(1, pe * geo.groups // geo.c_out) * min(simd, geo.c_in)
+    words = geo.c_in * geo.groups // at_once
+    sides = []
+    for side_in, side_out in ((geo.h_in, geo.h_out), (geo.w_in, geo.w_out)):
+        reached = {o * geo.stride + i for o in range(side_out) for i in range(geo.k)}
+        sides.append(len(reached | set(range(max(reached)))))
+        sides[-1] = max(sides[-1], geo.pad[0] + side_in)
+    same = geo.stride == 1 and (geo.h_out, geo.w_out) == (geo.h_in, geo.w_in)
+    if same and simd == geo.fan_in and words == 1 and 1 < geo.k <= geo.w_in - 2:
+        sides = [geo.h_in, geo.w_in]
+    work = (geo.c_out // pe) * (geo.fan_in // simd)
+    return sides[0] * sides[1] * words <= geo.positions * work
+
+
 @FAST
 @given(geometries(channels=12, side=4), GRANULARITY)
 def test_legal_foldings_are_those_of_the_definition(geo: Geometry, granularity: str) -> None:
     assert pes(geo) == legal_pes(geo)
     assert simds(geo, granularity) == legal_simds(geo, granularity)
     pe, simd = foldings(geo, granularity)
-    every = [(p, s) for p in pes(geo) for s in simds(geo, granularity)]
+    every = [
+        (p, s)
+        for p in pes(geo)
+        for s in simds(geo, granularity)
+        if reads_pixels_of_its_groups(geo, p, s) and comes_in_time(geo, p, s)
+    ]
     assert list(zip(pe.tolist(), simd.tolist(), strict=True)) == every
 
 
@@ -211,6 +242,16 @@ def test_more_pes_or_lanes_never_cost_cycles(geo: Geometry, granularity: str) ->
     assert int(cycles(geo, ints(geo.c_out), ints(geo.fan_in))) == geo.positions
 
 
+@FAST
+@given(geometries(channels=8, side=5), GRANULARITY)
+def test_no_legal_folding_is_faster_than_the_fastest(geo: Geometry, granularity: str) -> None:
+    taken = cycles(geo, *foldings(geo, granularity))
+    least = least_cycles(geo)
+    assert least >= geo.positions
+    assert (taken == least).any() or granularity != "row"
+    assert taken.min() <= least  # what every granularity reaches
+
+
 # Words of a stream
 
 
@@ -246,6 +287,21 @@ def test_message_for_an_illegal_folding(fold: Folding, message: str) -> None:
     with pytest.raises(InputError) as caught:
         check(geo, "row", "conv1", fold)
     assert str(caught.value) == message
+
+
+def test_messages_for_foldings_that_no_hardware_keeps_up_with() -> None:
+    grouped = geometry(conv(8, 8, 3, h=8, groups=4), signed=False)
+    with pytest.raises(InputError) as caught:
+        check(grouped, "layer", "conv1", Folding(pe=4, simd=1))
+    assert str(caught.value) == (
+        "folding.conv1.simd: must be a multiple of c_in=2 where pe=4 works on several groups, got 1"
+    )
+    strided = geometry(conv(2, 8, 3, h=8, stride=2, pad=(0, 1)), signed=False)
+    with pytest.raises(InputError) as caught:
+        check(strided, "layer", "conv1", Folding(pe=8, simd=18))
+    assert str(caught.value) == (
+        "folding.conv1: takes in an image of 81 words in 16 cycles, got pe=8, simd=18; fold more"
+    )
 
 
 @FAST

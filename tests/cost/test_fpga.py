@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from syq_dse import target
 from syq_dse.cost import fpga
-from syq_dse.cost.counts import Counts, Memory
+from syq_dse.cost.counts import Memory
 from syq_dse.cost.fpga import BRAM18, COLUMNS, DRAM, DSP, FF, LUT, LUTRAM, URAM
 
 FAST = settings(derandomize=True, max_examples=150, deadline=None)
@@ -50,6 +50,20 @@ def multiplexer(ways: int, inputs: int) -> int:
     return count
 
 
+def joins(rows: int, width: int, counted: int, part: target.Family) -> int:
+    """LUTs that join rows of a memory: one a row for its enable, multiplexers of what is read.
+
+    Four-input LUTs take what Yosys was seen to take, which follows no rule: `counted`, if it is
+    about two thirds to four thirds of a LUT a row and a bit.
+    """
+    if rows == 1:
+        return 0
+    if part.lut_inputs >= 6:
+        return width * multiplexer(rows, 4) + rows
+    assert width * rows // 2 <= counted - rows <= width * rows * 4 // 3
+    return counted
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @FAST
 @given(depth=DEPTHS, width=WIDTHS, banks=st.integers(1, 9), constant=st.booleans())
@@ -59,9 +73,13 @@ def test_block_takes_the_shape_of_fewest_blocks(
     part = target.load_family(family)
     row = fpga.block(Memory(width=width, depth=depth, banks=banks, constant=constant), part)
     fewest = min(tiles(depth, width, shape) for shape in part.bram18)
-    assert row.tolist() == [banks * fewest if name == "bram18" else 0 for name in COLUMNS]
-    best = min(part.bram18, key=lambda shape: tiles(depth, width, shape))
+    best = next(shape for shape in part.bram18 if tiles(depth, width, shape) == fewest)
     assert laid(min(depth, 600), width, best)
+    assert int(row[BRAM18]) == banks * fewest
+    rows = tiles(depth, 1, (best[0], 1))
+    assert int(row[FF]) == banks * (rows - 1).bit_length()  # which row was read
+    assert int(row[LUT]) == banks * joins(rows, width, int(row[LUT]) // banks, part)
+    assert not row[[DSP, URAM, LUTRAM, DRAM]].any()
 
 
 @pytest.mark.parametrize(
@@ -94,8 +112,12 @@ def test_known_numbers_of_bram18(family: str, depth: int, width: int, blocks: in
 @given(depth=DEPTHS, width=WIDTHS, banks=st.integers(1, 9))
 def test_ultra_counts_blocks_of_4096_by_72(depth: int, width: int, banks: int) -> None:
     row = fpga.ultra(Memory(width=width, depth=depth, banks=banks), target.load_family("xcup"))
-    expected = banks * tiles(depth, width, (4096, 72))
-    assert row.tolist() == [expected if name == "uram" else 0 for name in COLUMNS]
+    found = dict(zip(COLUMNS, row.tolist(), strict=True))
+    assert found.pop("uram") == banks * tiles(depth, width, (4096, 72))
+    rows = tiles(depth, 1, (4096, 1))
+    assert found.pop("ff") == banks * (rows - 1).bit_length()  # which row was read
+    assert (found.pop("lut") > 0) == (rows > 1)  # a multiplexer joins rows
+    assert not any(found.values())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -105,32 +127,38 @@ def test_distributed_counts_tiles_and_multiplexers(
     family: str, depth: int, width: int, banks: int
 ) -> None:
     part = target.load_family(family)
-    ways = {"ecp5": 2, "xc7": 4, "xcup": 4}[family]  # of a multiplexer in one LUT4, one LUT6
-
     row = fpga.distributed(Memory(width=width, depth=depth, banks=banks), part)
-    built = [
-        (
-            tiles(depth, width, (ram.depth, ram.width)) * ram.lut,
-            width * multiplexer(tiles(depth, 1, (ram.depth, 1)), ways),
-        )
-        for ram in part.lutram
-    ]
-    cells, joined = min(built, key=lambda one: (sum(one), one[0]))
-    assert int(row[LUTRAM]) == banks * cells
-    assert int(row[LUT]) == banks * (cells + joined)
-    assert int(row[FF]) == int(row[BRAM18]) == 0
+    built = {
+        tiles(depth, width, (ram.depth, ram.width)) * ram.lut: tiles(depth, 1, (ram.depth, 1))
+        for ram in sorted(part.lutram, key=lambda ram: ram.depth)  # of equal ones the deepest
+    }
+    cells = int(row[LUTRAM]) // banks
+    joined = int(row[LUT]) // banks - cells
+    assert cells in built
+    assert joined == joins(built[cells], width, joined, part)
+    assert row[[LUT, LUTRAM]].tolist() == [banks * (cells + joined), banks * cells]
+    assert int(row[FF]) == banks * width  # what was read
+    assert not row[[DSP, BRAM18, URAM, DRAM]].any()
+    if part.lut_inputs >= 6:
+        every = [c + joins(rows, width, 0, part) for c, rows in built.items()]
+        assert cells + joined == min(every)
 
-    rom = part.rom_depth_per_lut
+    wired = Memory(width=width, depth=depth, banks=banks, registered=False)
+    assert int(fpga.distributed(wired, part)[FF]) == 0
     table = fpga.distributed(Memory(width=width, depth=depth, banks=banks, constant=True), part)
-    joined = width * multiplexer(tiles(depth, 1, (4 * rom, 1)), ways)
-    assert int(table[LUT]) == banks * (tiles(depth, width, (rom, 1)) + joined)
-    assert int(table[LUTRAM]) == int(table[FF]) == int(table[BRAM18]) == 0
+    stored = banks * tiles(depth, width, (part.rom_depth_per_lut, 1))
+    if depth > fpga.FEW_WORDS:  # else columns are equal or wires
+        assert stored <= int(table[LUT]) <= 2 * stored
+    else:
+        assert int(table[LUT]) <= stored
+    assert int(table[FF]) == banks * width
+    assert int(table[LUTRAM]) == int(table[BRAM18]) == 0
 
 
 def test_the_lutram_shape_is_chosen_with_its_multiplexers() -> None:
     """160 x 49 bits: 3 x 7 RAM64M8 and 49 multiplexers; RAM32M16 is 8 LUTs less and 49 more."""
     row = fpga.distributed(Memory(width=49, depth=160), target.load_family("xcup"))
-    assert int(row[LUT]) == 3 * 7 * 8 + 49
+    assert int(row[LUT]) == 3 * 7 * 8 + 49 + 3
 
 
 @pytest.mark.parametrize("style", [fpga.distributed, fpga.block, fpga.ultra])
@@ -200,25 +228,6 @@ def test_reading_dram_counts_as_a_whole_part() -> None:
     row = np.zeros((2, len(COLUMNS)), np.int64)
     row[1, DRAM] = 1
     assert pricing.share_of(row).tolist() == [0, fpga.PART]
-
-
-def test_luts_are_rounded_up_and_a_unit_has_its_constant() -> None:
-    pricing = fpga.pricing(target.load("zcu102"))
-    price = pricing.lut.lut_per_bit["compare_bits"]
-    assert price == 0.5
-    constant = pricing.lut.lut_per_unit["requant"]
-    for bits in (0, 1, 2, 3, 7):
-        row = fpga.resources("requant", Counts(lut={"compare_bits": bits}, ff=bits), pricing)
-        assert int(row[LUT]) == (-(-bits // 2) + constant if bits else 0)
-        assert int(row[FF]) == bits
-    nothing = fpga.resources("requant", Counts(lut={}, ff=0), pricing)
-    assert not nothing.any()
-
-
-def test_a_count_without_a_price_is_no_silent_zero() -> None:
-    pricing = fpga.pricing(target.load("zcu102"))
-    with pytest.raises(KeyError, match="carrier_pigeons"):
-        fpga.resources("mac", Counts(lut={"carrier_pigeons": 1}, ff=0), pricing)
 
 
 def test_as_mapping_names_the_columns() -> None:

@@ -175,8 +175,8 @@ def test_message_for_an_interval_that_no_folding_meets() -> None:
     with pytest.raises(InfeasibleError) as caught:
         table.build(priced.pricing, priced.network, [783], priced.choices, priced.bits)
     assert str(caught.value) == (
-        "fmnist-vgg: an interval of 783 cycles is 1 less than conv1 needs with one output pixel a "
-        "cycle; the least is 784"
+        "fmnist-vgg: an interval of 783 cycles is 1 less than conv1 needs with its fastest "
+        "folding; the least is 784"
     )
 
 

@@ -7,13 +7,13 @@ from contextlib import suppress
 from functools import cache
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from syq_dse import network, scheme, target
 from syq_dse.cost import fpga, timing
 from syq_dse.cost.estimate import choose, estimate, geometries
-from syq_dse.cost.folding import Folding, cycles, foldings, lanes
+from syq_dse.cost.folding import Folding, cycles, foldings
 from syq_dse.cost.integers import ints
 from syq_dse.network import (
     Add,
@@ -139,7 +139,7 @@ def test_flattening_moves_no_words() -> None:
     pooled = net.by_name["pool2"].out_shape
     assert timing.stream_shape(net, "flatten") == pooled
     queue = timing.queues(net, 784)["dense1", "flatten"]
-    assert queue.lanes == lanes(pooled, 784)
+    assert queue.lanes == timing.stream_lanes(net, "pool2", 784)
 
 
 # Additions
@@ -147,7 +147,7 @@ def test_flattening_moves_no_words() -> None:
 
 @settings(derandomize=True, max_examples=60, deadline=None)
 @given(
-    c=st.sampled_from([2, 4, 6]),
+    c=st.sampled_from([4, 6, 9]),
     pixels=st.integers(2, 4),
     k=st.sampled_from([1, 3, 5]),
     depth=st.integers(1, 3),
@@ -158,6 +158,7 @@ def test_queues_of_a_residual_block_never_stop_it(
     c: int, pixels: int, k: int, depth: int, stride: int, data: st.DataObject
 ) -> None:
     """For every folding that meets the interval, the slowest of each layer among them."""
+    assume(c >= stride * stride)  # else no engine of a 1x1 kernel is as slow as its input
     net = residual(c, pixels * stride + (4 // stride) * stride, k, depth, stride)
     interval = data.draw(st.sampled_from(intervals(net)))
     pick = st.sampled_from([SLOWEST, FASTEST]) | st.floats(0, 1)
@@ -283,7 +284,7 @@ def test_half_a_row_more_is_what_a_pool_needs() -> None:
 STOPS = [  # network, cycles, why it takes longer
     pytest.param("fmnist-vgg", 784, id="fmnist-vgg: pools, 1.28"),
     pytest.param("lenet5", 24_000, id="lenet5: valid convolutions, 1.41"),
-    pytest.param("cnv", 900, id="cnv: valid convolutions, 1.65"),
+    pytest.param("cnv", 1800, id="cnv: valid convolutions, 1.65"),
 ]
 
 
@@ -299,7 +300,7 @@ def test_a_network_without_valid_convolutions_or_pools_takes_its_interval() -> N
     net = network.load("resnet8")
     design = scheme.parse_uniform(net, "ternary,4,layer")
     pricing = fpga.pricing(target.load("zcu102"))
-    for interval in (1024, 18_432, 442_368):
+    for interval in (1536, 18_432, 442_368):
         chosen = choose(pricing, net, design, interval)
         cost = estimate(pricing, net, design, interval, chosen)
         assert cost.interval_cycles <= interval
@@ -336,15 +337,16 @@ def test_latency_is_an_upper_bound(name: str, slower: int) -> None:
 
 
 def test_latency_is_close_where_every_engine_takes_the_interval() -> None:
-    """Apart from the words of a vector, of which all count and the last PEs' words remain."""
+    """Apart from the words of a vector, of which all count and the last PEs' words remain, and from
+    the turns that lanes take at requantisation."""
     net = network.load("resnet8")
     interval = timing.fastest_interval(geometries(net))
     chosen = fold(net, interval, [SLOWEST] * len(net.engines))
     bound, measured = bound_and_measured(net, interval, chosen)
-    assert measured <= bound <= 1.02 * measured
+    assert measured <= bound <= 1.04 * measured
 
 
-@pytest.mark.parametrize(("name", "interval"), [("cybersec-mlp", 64), ("cnv", 900)])
+@pytest.mark.parametrize(("name", "interval"), [("cybersec-mlp", 64), ("cnv", 1800)])
 def test_latency_counts_the_words_of_a_pixel(name: str, interval: int) -> None:
     """All PEs are done at once, and their results leave in words of a few channels."""
     net = network.load(name)

@@ -44,7 +44,7 @@ def _quiet() -> None:
 @cache
 def asked() -> Problem:
     """Several limits bind, so that samplers propose what does not fit too."""
-    return problem(with_capacity(table("residual"), lut=2600, dsp=6, bram18=6), ("accuracy", "lut"))
+    return problem(with_capacity(table("residual"), lut=1200, dsp=6, bram18=6), ("accuracy", "ff"))
 
 
 @cache
@@ -94,7 +94,7 @@ def test_each_trial_records_its_design_values_and_constraints(sampler: str) -> N
         assert trial.state == TrialState.COMPLETE
         assert trial.params == parameters(asked().table, design)
         accuracy = asked().losses.base - lost(asked(), design[None])[0] * 1e-12
-        assert trial.values == pytest.approx([accuracy, prices.total[i, 0]], rel=1e-12)
+        assert trial.values == pytest.approx([accuracy, prices.total[i, 1]], rel=1e-12)
         over = (prices.total[i, : len(LIMITED)] - limits[i]) / np.maximum(limits[i], 1)
         assert trial.constraints == pytest.approx(dict(zip(LIMITED, over, strict=True)))
         assert all(v <= 0 for v in trial.constraints.values()) == good[i]
@@ -202,7 +202,7 @@ def test_the_best_trials_of_optuna_are_the_front(
     best = {tuple(t.values) for t in journal(tmp_path / "trials").best_trials}
     front = front_of(other, designs)
     assert best == set(map(tuple, front.values.tolist()))
-    assert len(best) > 3
+    assert len(best) > 2
 
 
 def test_a_resource_that_the_part_lacks_can_be_written_and_read(tmp_path: Path) -> None:

@@ -2,16 +2,173 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from syq_dse.cost.counts import Counts
 from syq_dse.cost.integers import ints
-from syq_dse.network import Node
+from syq_dse.network import Add, Node
+
+MERGED = 4
+"""Inputs of a LUT up to which a bit is clipped without a flag: it shares a LUT with an adder's."""
+
+SMALL = 2
+"""Bits up to which a sum is rounded in the LUTs that clip it."""
 
 
-def add(node: Node, bits: tuple[int, int], out_bits: int, lanes: int) -> Counts:
-    """Counts of `lanes` adders; a shift by constants, which is wiring, aligns the two operands."""
-    width = max(bits) + 1
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operand:
+    """Codes shifted left by `offset`."""
+
+    bits: int
+    signed: bool
+    offset: int
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        least, most = limits(self.bits, self.signed)
+        return least << self.offset, most << self.offset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """From numbers of a range to codes: what lies outside becomes the nearest code."""
+
+    least: int
+    most: int
+    bits: int  # of a code
+    signed: bool
+
+    @property
+    def width(self) -> int:
+        """Bits of the number."""
+        return width(self.least, self.most)
+
+    @property
+    def under(self) -> bool:
+        return self.least < limits(self.bits, self.signed)[0]
+
+    @property
+    def over(self) -> bool:
+        return self.most > limits(self.bits, self.signed)[1]
+
+    @property
+    def stored(self) -> int:
+        """Bits of a code that are not always 0 or copies of its sign."""
+        low, high = limits(self.bits, self.signed)
+        return width(max(self.least, low), max(0, min(self.most, high)))
+
+    @property
+    def sign(self) -> bool:
+        """Whether a code has a sign bit that can be set."""
+        return self.signed and self.least < 0
+
+    @property
+    def first(self) -> int:
+        """The lowest bit of the number that says, with those above it, whether it is clipped."""
+        return self.bits - 1 if self.signed else self.bits
+
+    @property
+    def inputs(self) -> int:
+        """Signals on which a clipped bit depends: itself, and those that say whether."""
+        if not (self.over or self.under):
+            return 0
+        if not self.over and not self.signed:
+            return 2  # the sign
+        return 1 + self.width - self.first
+
+    @property
+    def flags(self) -> int:
+        """Flags that LUTs of their own compute; a sign is one as it is."""
+        if self.inputs <= MERGED:
+            return 0
+        return int(self.over) + int(self.under and self.signed)
+
+    @property
+    def clipped(self) -> int:
+        """Bits that a LUT clips."""
+        return self.stored - self.sign if self.inputs else 0
+
+
+def limits(bits: int, signed: bool) -> tuple[int, int]:
+    """The least and the largest code."""
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+
+
+def width(least: int, most: int) -> int:
+    """Bits that hold every number of a range: two's complement where it goes below zero."""
+    if least >= 0:
+        return most.bit_length()
+    return max((-1 - least).bit_length(), most.bit_length() if most > 0 else 0) + 1
+
+
+def operands(
+    bits: tuple[int, int], signed: tuple[bool, bool], shifts: tuple[int, int], shift: int
+) -> tuple[tuple[Operand, Operand], int]:
+    """The two operands and the right shift, without the left shift that all have in common."""
+    common = min(*shifts, shift)
+    a, b = (
+        Operand(bits=n, signed=s, offset=offset - common)
+        for n, s, offset in zip(bits, signed, shifts, strict=True)
+    )
+    assert min(a.offset, b.offset) == 0, "codes would end in zeros"
+    return (a, b), shift - common
+
+
+def clip(pair: tuple[Operand, Operand], shift: int, out_bits: int, out_signed: bool) -> Clip:
+    """The clipping of a rounded and shifted sum."""
+    half = (1 << shift) >> 1
+    least, most = (
+        sum(ends) + half >> shift for ends in zip(*(p.limits for p in pair), strict=True)
+    )
+    return Clip(least=least, most=most, bits=out_bits, signed=out_signed)
+
+
+def adder_bits(pair: tuple[Operand, Operand]) -> int:
+    """Bits of an adder where both operands are more than zeros.
+
+    The copies of two signs past both operands count once.
+    """
+    low, high = sorted(pair, key=lambda p: p.offset)
+    ends = low.bits, high.offset + high.bits
+    stop = max(end if p.signed else 0 for p, end in ((high, ends[0]), (low, ends[1])))
+    return max(0, max(min(ends), min(stop, max(ends))) - high.offset)
+
+
+def add(
+    node: Node,
+    bits: tuple[int, int],
+    out_bits: int,
+    lanes: int,
+    *,
+    signed: tuple[bool, bool] = (True, True),
+    shifts: tuple[int, int] = (0, 0),
+    shift: int | None = None,
+) -> Counts:
+    """Counts of `lanes` adders; what aligns the operands is wiring.
+
+    Args:
+        signed: of the two operands.
+        shift: by which the sum is divided, rounding; None: so that the wider operand's codes become
+            the output's.
+    """
+    if shift is None:
+        shift = max(0, max(bits) - out_bits)
+    assert isinstance(node.layer, Add)
+    pair, right = operands(bits, signed, shifts, shift)
+    clipping = clip(pair, right, out_bits, not node.layer.relu)
+    # The bit that rounds is an operand of its own but where it is the carry in of an adder.
+    low, high = sorted(pair, key=lambda p: p.offset)
+    rounds = 0 < right < high.offset or (right > high.offset and clipping.width > SMALL)
+    rounds |= right == high.offset >= low.bits
+    alone = clipping.clipped * (clipping.inputs > 2)
     return Counts(
-        lut={"adder_bits": ints(lanes * width), "clip_bits": ints(lanes * out_bits)},
-        ff=ints(lanes * (width + out_bits)),
-        work={"adder_bits": ints(node.out_shape.size * width)},
+        lut={
+            # What clips a bit and a bit of an adder share a LUT; so do two bits of two inputs.
+            "adder_bits": ints(
+                lanes * max(2 * alone, adder_bits(pair) + rounds + clipping.clipped)
+            ),
+            "clip_flags": ints(lanes * clipping.flags),
+        },
+        ff=ints(lanes * clipping.stored + 1),
+        work={"adder_bits": ints(node.out_shape.size * (max(bits) + 1))},
     )

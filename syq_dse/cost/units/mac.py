@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from syq_dse.cost.counts import Counts, tree_bits
-from syq_dse.cost.folding import Geometry, ResType
-from syq_dse.cost.integers import Ints, bit_length, cdiv, ints
-from syq_dse.scheme import weight_bits, weight_max
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from syq_dse.cost.counts import Counts
+from syq_dse.cost.folding import Folding, Geometry, ResType
+from syq_dse.cost.integers import Ints, bit_length, cdiv, clog2, ints
+from syq_dse.scheme import LayerScheme, weight_bits, weight_max
 
 
 def activation_max(bits: int, signed: bool) -> int:
@@ -41,9 +47,105 @@ def uses_dsp(weights: str, res_type: ResType) -> bool:
     return res_type == "dsp" and weight_bits(weights) > 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MacShape:
+    """The sizes that one mac unit's hardware depends on."""
+
+    codebook: str
+    bits: int  # of an activation
+    signed: bool  # activations
+    groups: int  # worked on at once
+    pe: int
+    simd: int
+    sums: int  # subgroups that a PE sums up at once, each by itself
+    steps: int  # input words an output word
+    out_bits: int  # signed
+    dsp_lanes: int  # codes that share a DSP; 0 where LUTs multiply
+
+    @property
+    def terms(self) -> int:
+        """Products of one sum in one word."""
+        return self.simd // self.sums
+
+    @property
+    def code_bits(self) -> int:
+        return weight_bits(self.codebook)
+
+    @property
+    def word_bits(self) -> int:
+        """Signed bits of a sum of one word's products."""
+        return sum_bits(self.terms, self.codebook, self.bits, self.signed)
+
+    @property
+    def counts_ones(self) -> bool:
+        """Whether products are single bits, so that the first level counts three of them."""
+        return _counts_ones(self.bits, self.signed)
+
+    @property
+    def shares_sum(self) -> bool:
+        """Whether the plain sum of the activations is subtracted from each PE's."""
+        return _shares_sum(self.codebook, self.bits, self.signed)
+
+    @property
+    def factor(self) -> int:
+        """The largest multiple of an activation in a tree."""
+        return 2 if self.shares_sum and self.codebook != "binary" else 1
+
+    @property
+    def planes(self) -> int:
+        """Trees of one sum of one PE."""
+        return 1 if self.shares_sum else self.code_bits
+
+
+def _counts_ones(bits: int, signed: bool) -> bool:
+    return bits == 1 and not signed
+
+
+def _shares_sum(codebook: str, bits: int, signed: bool) -> bool:
+    if codebook == "binary":
+        return True
+    return weight_max(codebook) == 1 and not _counts_ones(bits, signed)
+
+
+def mac_shape(
+    geo: Geometry,
+    layer: LayerScheme,
+    bits: int,
+    fold: Folding,
+    multiplier: tuple[int, int],
+) -> MacShape:
+    """The mac unit of one folded engine."""
+    sums, steps, terms = subgroups(geo, layer, ints(fold.simd))
+    dsp = uses_dsp(layer.weights, fold.res_type)
+    return MacShape(
+        codebook=layer.weights,
+        bits=bits,
+        signed=geo.signed,
+        groups=int(geo.groups_at_once(ints(fold.pe))),
+        pe=fold.pe,
+        simd=fold.simd,
+        sums=int(sums),
+        steps=int(steps),
+        out_bits=sum_bits(terms, layer.weights, bits, geo.signed),
+        dsp_lanes=lanes_per_dsp(multiplier, layer.weights, bits) if dsp else 0,
+    )
+
+
+def subgroups(geo: Geometry, layer: LayerScheme, simd: Ints) -> tuple[Ints, Ints, int]:
+    """Sums that a PE forms at once, input words a sum, and terms of a whole sum.
+
+    A sum is all that shares a scale: a kernel row, a kernel pixel, or the whole fan-in.
+    """
+    terms = geo.fan_in
+    if layer.multiplies_partial_sums:
+        terms = geo.c_in * (geo.k if layer.granularity == "row" else 1)
+    sums = np.maximum(simd // terms, 1)
+    return sums, np.maximum(terms // simd, 1), terms
+
+
 def mac(
     geo: Geometry,
-    weights: str,
+    layer: LayerScheme,
     bits: int,
     pe: Ints,
     simd: Ints,
@@ -52,39 +154,221 @@ def mac(
 ) -> Counts:
     """Counts of pe adder trees over simd products, and of their accumulators.
 
-    Binary: sum(+-a) = 2 * sum(a where w = +1) - sum(a), the second sum shared by the PEs of a
-    group, so that a product is an AND in front of the adder. Ternary: a selection of a, 0 or -a.
-    Integers: LUT multipliers or packed DSPs.
+    The hardware is rtl/mac.py: a register after every level of a tree.
     """
+    weights, code = layer.weights, weight_bits(layer.weights)
     groups = geo.groups_at_once(pe)
-    acc = sum_bits(geo.fan_in, weights, bits, geo.signed)
-    code = weight_bits(weights)
-    lut: dict[str, Ints]
+    sums, steps, terms = subgroups(geo, layer, simd)
+    n = simd // sums
+    out = sum_bits(terms, weights, bits, geo.signed)
+    word = sum_bits_of(n, weights, bits, geo.signed)
+    trees, shared = pe * sums, groups * sums
+    several = steps > 1
     dsp = pe * 0
-    if weights == "binary":
-        tree, width = tree_bits(simd, ints(bits) + 0 * simd)
-        lut = {
-            "and_bits": pe * simd * bits,
-            "adder_bits": pe * tree + groups * tree,
-            "accumulator_bits": pe * acc,
-        }
-        registers = (pe + groups) * width
-    else:
-        operand = bits + 1 if weights == "ternary" else bits + code
-        tree, width = tree_bits(simd, ints(operand) + 0 * simd)
-        lut = {"adder_bits": pe * tree, "accumulator_bits": pe * acc}
-        if weights == "ternary":
-            lut["select_bits"] = pe * simd * bits
-        elif uses_dsp(weights, res_type):
-            lanes = lanes_per_dsp(multiplier, weights, bits)
-            dsp = cdiv(pe // groups, lanes) * simd * groups
+    activation = operand_range(bits, geo.signed)
+    ones = _counts_ones(bits, geo.signed)
+    # LUTs of three inputs and more, and of two: two of these, or one of each, share a LUT
+    masked = selected = counted = plain = pe * 0
+    if uses_dsp(weights, res_type):
+        lanes = lanes_per_dsp(multiplier, weights, bits)
+        packs = cdiv(pe // groups, lanes) * groups
+        dsp = packs * simd
+        upper = pe - packs  # lanes above another
+        field = field_range(code, bits)
+        low, high = Trees(n, field, "fields"), Trees(n, field, "borrows")
+        stages = np.where(upper > 0, high.levels, low.levels)
+        counted = upper * (simd + sums * high.counted)
+        plain = upper * simd + sums * (packs * low.adder + upper * high.adder)
+        # the sum's bits past a word's range are not used
+        spare = np.maximum(low.width - word, 0), np.maximum(high.width - word, 0)
+        wait = stages - low.levels
+        low_ff = low.ff + wait * low.width - (1 + wait) * spare[0]
+        # a borrow that is counted alone is the sign of the lane below, too
+        high_ff = high.ff - spare[1] - (n % 3 == 1)
+        registers = sums * (packs * low_ff + upper * high_ff)
+    elif _shares_sum(weights, bits, geo.signed):
+        factor = 1 if weights == "binary" else 2
+        kind = "ones" if ones else "plain"
+        own = Trees(n, operand_range(bits, geo.signed, factor), kind)
+        total = Trees(n, activation, kind)
+        single = (n == 1) & (not ones)  # the product merges into the subtraction
+        several_terms = trees * (1 - single)
+        if factor == 1:
+            masked = several_terms * own.first
+            plain = several_terms * own.alone
         else:
-            lut["product_bits"] = pe * simd * bits * code
-        registers = pe * width
+            selected = several_terms * own.first
+            # the lowest and the highest bit of an operand depend on fewer signals
+            plain = several_terms * (own.alone + 2 * (n // 2))
+        counted = trees * (own.counted + word * single * (factor - 1)) + shared * total.counted
+        plain = plain + shared * (total.first + total.adder)
+        if ones:  # one LUT more for each three, and of a single bit the lowest of a sum is shared
+            plain = plain + trees * (n // 3 + own.adder + np.where(n == 1, 1, word))
+        else:
+            doubled = np.where(single, 2 * (2 - factor), 1)
+            plain = plain + trees * (own.adder + word * doubled)
+        registers = trees * (own.ff + word) + shared * total.ff
+        registers = registers - (trees - shared) * ((n == 1) & ones)
+        stages = own.levels + 1
+    else:
+        own = Trees(n, activation, "ones" if ones else "plain")
+        first_join, join_bits, join_ff, join_levels = _joins(n, activation, code)
+        counted = trees * code * own.counted
+        if ones:  # a single bit masks the code
+            masked = 0 * trees
+            plain = trees * np.where(
+                n == 1, 2 * code, code * (own.alone + own.adder + n // 3) + join_bits
+            )
+        else:  # a single product merges into the first joining
+            masked = trees * np.where(n == 1, first_join, code * own.first)
+            rest = code * (own.alone + own.adder) + join_bits
+            plain = trees * np.where(n == 1, join_bits - first_join, rest)
+        registers = trees * (code * own.ff + join_ff)
+        stages = own.levels + join_levels
+    plain = plain + trees * out * several
+    lut = {
+        "masked_bits": masked,
+        "select_bits": selected,
+        "count_bits": counted,
+        "adder_bits": plain,
+        "counter_bits": clog2(steps),
+        "valid_bits": stages,
+    }
+    registers = registers + stages + several * (trees * 2 * out + clog2(steps) + 1)
     operations = geo.c_out * geo.fan_in * geo.positions
     return Counts(
         lut=lut,
-        ff=registers + pe * acc,
+        ff=registers,
         dsp=dsp,
-        work={"product_bits": operations * bits * code, "adder_bits": operations * acc},
+        work={"product_bits": operations * bits * code, "adder_bits": operations * out},
     )
+
+
+Range = tuple[int, int]
+"""Lowest and highest value of an operand."""
+
+
+def range_bits(low: int, high: int) -> int:
+    """Bits that hold every value of a range, signed where it has negative ones.
+
+    >>> range_bits(0, 15), range_bits(-16, 15)
+    (4, 5)
+    """
+    return high.bit_length() if low >= 0 else max(high, ~low).bit_length() + 1
+
+
+def operand_range(bits: int, signed: bool, factor: int = 1) -> Range:
+    """Range of `factor` activations of a precision, or of one that may be masked."""
+    if signed:
+        return -factor * 2 ** (bits - 1), factor * (2 ** (bits - 1) - 1)
+    return 0, factor * (2**bits - 1)
+
+
+def field_range(code_bits: int, bits: int) -> Range:
+    """Range of what is read back of a product in a shared DSP."""
+    span = code_bits + bits - 1
+    return -(2**span), 2**span - 1
+
+
+def _joins(n: Ints, activation: Range, code_bits: int) -> Ints:
+    """`join` for many numbers of terms; the first axis is its four counts."""
+    unique, index = np.unique(n, return_inverse=True)
+    planes = [(int(size) * activation[0], int(size) * activation[1]) for size in unique]
+    found = ints([join(plane, code_bits) for plane in planes])[index.reshape(n.shape)]
+    return np.moveaxis(found, -1, 0)
+
+
+class Trees:
+    """Adder trees over n operands: what one of them takes, an array over the foldings.
+
+    Args:
+        n: operands.
+        operand: range of one.
+        kind: "plain"; "ones": bits, three of which are counted first; "fields": behind DSPs,
+            "borrows": behind DSPs, with counts of the borrows.
+    """
+
+    def __init__(self, n: Ints, operand: Range, kind: str) -> None:
+        unique, index = np.unique(n, return_inverse=True)
+        found = ints([tree(int(size), operand, kind) for size in unique])[index.reshape(n.shape)]
+        (
+            self.first,
+            self.alone,
+            self.counted,
+            self.adder,
+            self.ff,
+            self.levels,
+            self.width,
+        ) = np.moveaxis(found, -1, 0)
+
+
+@cache
+def tree(n: int, operand: Range, kind: str) -> tuple[int, int, int, int, int, int, int]:
+    """Bits of first adders, of operands alone before a register, of counters of ones and of later
+    adders; FF; registers; bits of the sum.
+
+    >>> tree(4, (0, 15), "plain")  # two adders of 4 bits, one of 5; registers of 5, 5 and 6 bits
+    (8, 0, 0, 5, 16, 2, 6)
+    """
+    first = alone = counted = adder = ff = levels = 0
+    row = [operand] * n
+    if kind in ("ones", "borrows"):
+        counts = [(0, min(3, n - i)) for i in range(0, n, 3)]
+        counted = sum(range_bits(*c) for c in counts if c[1] > 1)
+        alone = sum(1 for c in counts if c[1] == 1)
+        row = counts if kind == "ones" else row + counts
+    if kind != "plain":
+        ff, levels = sum(range_bits(*r) for r in row), 1
+    elif n == 1:
+        alone = range_bits(*operand)
+    while len(row) > 1:
+        odd = [row[-1]] if len(row) % 2 else []
+        pairs = [row[i : i + 2] for i in range(0, len(row) - 1, 2)]
+        bits = sum(_adder_bits(a, b) for a, b in pairs)
+        if levels == 0:
+            first, alone = bits, range_bits(*odd[0]) if odd else 0
+        else:
+            adder += bits
+        row = odd + [(a[0] + b[0], a[1] + b[1]) for a, b in pairs]
+        ff, levels = ff + sum(range_bits(*r) for r in row), levels + 1
+    return first, alone, counted, adder, ff, levels, range_bits(*row[0])
+
+
+def _adder_bits(a: Range, b: Range) -> int:
+    """LUTs of an adder: where only the wider operand has a bit the carry chain needs none."""
+    narrow, wide = sorted((a, b), key=lambda r: range_bits(*r))
+    return range_bits(*wide) if narrow[0] < 0 else range_bits(*narrow)
+
+
+@cache
+def join(plane: Range, code_bits: int) -> tuple[int, int, int, int]:
+    """Bits of first adders and of all, FF and registers where the sums of a code's bits meet."""
+    first = adder = ff = levels = 0
+    row, span = [plane] * code_bits, 1
+    negative = True
+    while len(row) > 1:
+        pairs = [row[i : i + 2] for i in range(0, len(row), 2)]
+        for pair in pairs:
+            if len(pair) == 2:
+                adder += max(range_bits(*pair[0]) - span, 1)
+        row = [joined(pair, span, negative and i == len(pairs) - 1) for i, pair in enumerate(pairs)]
+        negative = negative and len(pairs[-1]) == 1
+        first = first or adder
+        span, levels = 2 * span, levels + 1
+        ff += sum(range_bits(*r) for r in row)
+    return first, adder, ff, levels
+
+
+def joined(pair: Sequence[Range], span: int, negative: bool) -> Range:
+    """Range of the first, and where there is a second, of it times 2**span added or subtracted."""
+    low, high = pair[0]
+    for other_low, other_high in pair[1:]:
+        if negative:
+            return low - (other_high << span), high - (other_low << span)
+        return low + (other_low << span), high + (other_high << span)
+    return low, high
+
+
+def sum_bits_of(n: Ints, weights: str, bits: int, signed: bool) -> Ints:
+    """sum_bits for many numbers of terms."""
+    return bit_length(n * (weight_max(weights) * activation_max(bits, signed))) + 1

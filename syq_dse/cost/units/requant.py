@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from syq_dse.cost.counts import Counts, Memory
-from syq_dse.cost.integers import Ints, cdiv, clog2, ints
+from syq_dse.cost.integers import Ints, cdiv, clog2, divisors, ints
+from syq_dse.cost.units.fifo import multiplexers
 
 Method = Literal["thresholds", "multiply"]
 
@@ -13,30 +16,73 @@ GAIN_BITS = 16
 """Bits of the factor in multiply-add-shift-clip."""
 
 
+def shared(pe: Ints, most: Ints) -> Ints:
+    """Lanes of a word that take turns at one piece of hardware: the largest divisor up to `most`.
+
+    >>> shared(ints([12, 12, 7]), ints([5, 100, 3])).tolist()
+    [4, 12, 1]
+    """
+    pe, most = np.broadcast_arrays(ints(pe), np.maximum(ints(most), 1))
+    out = np.ones(pe.shape, dtype=np.int64)
+    for value in np.unique(pe):
+        of = ints(divisors(int(value)))
+        where = pe == value
+        out[where] = of[np.searchsorted(of, most[where], side="right") - 1]
+    return out
+
+
+def turn_bits(places: Ints, g: Ints) -> Ints:
+    """Bits that count the turns of g lanes at each of `places` folds, and the lane where it isn't
+    the low bits of that."""
+    apart = (g & (g - 1) != 0) & (places > 1)
+    bits: Ints = clog2(places * g) + np.where(apart, clog2(g), 0)
+    return bits
+
+
 def thresholds(acc: int, bits: int, channels: int, pe: Ints, period: Ints) -> Counts:
     """Counts of a binary search over 2**bits - 1 thresholds a channel.
 
-    Each search takes `bits` comparisons; pe results arrive every `period` cycles, and as few
-    comparators as keep up serve them in turn. Each reads at an address of its own, so in a bank of
-    its own.
+    A search takes `bits` comparisons. A comparator serves as many of the pe lanes, in turn, as keep
+    up with a word every `period` cycles; each has a table of its own, by {channel, node of the
+    tree}. Where not even one keeps up, a lane is a pipeline of comparators, each with the table of
+    its level. Registers hold the codes until the word is whole.
 
     Args:
         acc: bits of the accumulator.
         channels: output channels, each with thresholds of its own.
     """
-    comparators = cdiv(pe * bits, period)
-    held = acc * pe * (period > 1)  # results wait here while the accumulators go on
-    table = Memory(
-        width=acc,
-        depth=cdiv(channels * (2**bits - 1), comparators),
-        banks=comparators,
-        constant=True,
-    )
-    address = clog2(table.depth) * comparators
+    pe, period = np.broadcast_arrays(ints(pe), ints(period))
+    folds = channels // pe
+    serial = period >= bits
+    g = shared(pe, period // bits)
+    banks = pe // g
+    turns = turn_bits(folds, g)
+    nodes = banks * (bits - 1) + (bits > 1)
+    words = folds * g * (2**bits if bits > 1 else 1)
+    tables = [(np.where(serial, words, 1), banks)]
+    tables += [(np.where(serial, 1, folds * 2**level), pe) for level in range(bits)]
+    passed = pe * (acc * (bits - 1) + bits * (bits - 1) // 2) + bits - 1 + (bits - 1) * clog2(folds)
     return Counts(
-        lut={"compare_bits": comparators * acc, "counter_bits": address, "serial_bits": held},
-        ff=held + comparators * acc + address + pe * bits,
-        memories=(table,),
+        lut={
+            "compare_bits": np.where(serial, banks, pe * bits) * acc,
+            "select_bits": np.where(serial, banks * acc * multiplexers(g), 0),
+            "counter_bits": np.where(serial, turns, clog2(folds)),
+            "code_bits": np.where(serial, banks * bits, 0),
+        },
+        ff=np.where(serial, nodes + turns + (pe - banks) * bits, passed + clog2(folds))
+        + pe * bits
+        + 1,
+        memories=tuple(
+            Memory(
+                width=acc,
+                depth=depth,
+                banks=of,
+                constant=True,
+                registered=False,
+                in_luts=index == 1,  # of a pipeline's first level
+            )
+            for index, (depth, of) in enumerate(tables)
+        ),
     )
 
 
@@ -45,26 +91,57 @@ def multiply(
 ) -> Counts:
     """Counts of multiply, add, shift, clip with a gain and an offset a channel.
 
+    A multiplier serves as many of the pe lanes, in turn, as there are cycles from word to word. An
+    accumulator wider than the DSP's port takes several, whose products adders join.
+
     Args:
         dsp: multiply in DSPs; else in LUTs.
         port: width of the DSP's wider operand [bits].
     """
-    count = cdiv(pe, period)
-    held = acc * pe * (period > 1)
+    pe, period = np.broadcast_arrays(ints(pe), ints(period))
+    folds = channels // pe
+    g = shared(pe, period)
+    count = pe // g
+    turns = turn_bits(folds, g)
+    place = clog2(folds * g)
     product = acc + GAIN_BITS
-    table = Memory(width=count * product, depth=cdiv(channels, count), constant=True)
-    address = clog2(table.depth)
+    tables = tuple(
+        Memory(width=count * width, depth=folds * g, constant=True)
+        for width in (GAIN_BITS, product)
+    )
+    dsps = ints(parts(acc, port) if dsp else 0)
+    variable = folds * g > 1
+    # the product is wiring and adders where the gain is a constant
     lut = {
         "adder_bits": count * product,
         "clip_bits": count * bits,
-        "counter_bits": address,
-        "serial_bits": held,
+        "select_bits": count * acc * multiplexers(g),
+        "counter_bits": turns,
     }
-    if not dsp:
-        lut["product_bits"] = count * acc * GAIN_BITS
+    if dsp:
+        lut["join_bits"] = count * sum(product - part * (port - 1) for part in range(1, int(dsps)))
+    else:
+        lut["product_bits"] = np.where(variable, count * booth_bits(acc, GAIN_BITS), 0)
+        lut["constant_bits"] = np.where(variable, 0, count * product)
     return Counts(
         lut=lut,
-        ff=held + count * product + address + pe * bits,
-        dsp=count * cdiv(acc, port) if dsp else ints(0) * pe,
-        memories=(table,),
+        ff=3 + 2 * (g > 1) + turns + place + count * (acc + product) + (2 * pe - count) * bits,
+        dsp=count * dsps,
+        memories=tables,
     )
+
+
+def parts(bits: int, port: int) -> int:
+    """DSPs for an operand of `bits` bits at a port of `port`; all but the last hold one less.
+
+    >>> [parts(bits, 27) for bits in (8, 27, 28, 53, 54)]
+    [1, 1, 2, 2, 3]
+    """
+    return max(1, int(cdiv(bits - 1, port - 1)))
+
+
+def booth_bits(a: Any, b: int) -> Ints:
+    """Adder bits of a product in LUTs: a row for two bits of b, two halves past four rows."""
+    rows = (b + 1) // 2
+    join = a + b - 2 * ((rows + 1) // 2) if rows > 4 else 0
+    return ints(rows * (a + 2) + join)

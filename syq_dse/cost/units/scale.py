@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
-from syq_dse.cost.counts import Counts, Memory
+from syq_dse.cost.counts import Counts, Memory, tree_bits
 from syq_dse.cost.folding import Geometry, ResType
-from syq_dse.cost.integers import Ints, cdiv, clog2
+from syq_dse.cost.integers import Ints, clog2, ints
+from syq_dse.cost.units.fifo import multiplexers
 from syq_dse.cost.units.mac import sum_bits
+from syq_dse.cost.units.requant import booth_bits, parts, shared
 from syq_dse.scheme import LayerScheme
 
 MANTISSA_BITS = 8
@@ -18,12 +23,41 @@ MANTISSA_MAX = 127
 SHIFT_BITS = 3
 """A `shift` scale is one of 2**3 powers of two below the largest of the layer."""
 
+NEAR = 3
+"""Most by which a shifter shifts before its register."""
+
+FAR = 4
+"""By how much the LUTs that add shift."""
+
 
 def scale_max(layer: LayerScheme) -> int:
     """Largest factor that a partial sum meets; 1 where the scale vanishes into the thresholds."""
     if not layer.multiplies_partial_sums:
         return 1
     return MANTISSA_MAX if layer.scale == "fixed8" else int(2 ** (2**SHIFT_BITS - 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleShape:
+    """Sizes of the unit of one layer, for many foldings."""
+
+    partial: int  # bits of a partial sum
+    total: int  # bits of the sum of scaled ones
+    entries: int  # subgroups, each with a scale
+    at_once: Ints  # subgroups that a PE works on at once
+    period: Ints  # cycles from word to word
+
+
+def scale_shape(geo: Geometry, layer: LayerScheme, bits: int, simd: Ints) -> ScaleShape:
+    """The sizes of row- or pixel-wise scaling."""
+    terms = geo.c_in * (geo.k if layer.granularity == "row" else 1)
+    return ScaleShape(
+        partial=sum_bits(terms, layer.weights, bits, geo.signed),
+        total=sum_bits(geo.fan_in, layer.weights, bits, geo.signed, scale_max(layer)),
+        entries=geo.k if layer.granularity == "row" else geo.k * geo.k,
+        at_once=np.maximum(simd // terms, 1),
+        period=np.maximum(terms // simd, 1),
+    )
 
 
 def scale(
@@ -37,34 +71,88 @@ def scale(
 ) -> Counts:
     """Counts of the multipliers (or shifters) of row- and pixel-wise scaling; none for the rest.
 
-    A PE needs one while SIMD stays within a subgroup (c_in for pixel, k * c_in for row), and one
-    for each subgroup that it reads at once past that.
+    While SIMD stays within a subgroup (c_in for pixel, k * c_in for row), a PE has a partial sum
+    every subgroup / SIMD cycles, and that many PEs share a multiplier. Past that each PE has one
+    for each subgroup that it reads at once.
     """
     if not layer.multiplies_partial_sums:
         return Counts(lut={}, ff=pe * 0)
-    terms = geo.c_in * (geo.k if layer.granularity == "row" else 1)
-    at_once = np.maximum(simd // terms, 1)
-    entries = geo.k if layer.granularity == "row" else geo.k * geo.k
-    partial = sum_bits(terms, layer.weights, bits, geo.signed)
-    total = sum_bits(geo.fan_in, layer.weights, bits, geo.signed, scale_max(layer))
-    count = pe * at_once
-    lut = {"accumulator_bits": count * total}
-    dsp = pe * 0
-    if layer.scale == "shift":
-        lut["shift_bits"] = count * (partial + 2**SHIFT_BITS - 1) * SHIFT_BITS
-        width = SHIFT_BITS
-    else:
-        width = MANTISSA_BITS
-        if res_type == "dsp":
-            dsp = count * cdiv(partial, multiplier[0])
-        else:
-            lut["product_bits"] = count * partial * MANTISSA_BITS
-    table = Memory(width=width * at_once, depth=cdiv(entries, at_once), constant=True)
-    uses = geo.positions * geo.c_out * entries
+    shape = scale_shape(geo, layer, bits, simd)
+    width = SHIFT_BITS if layer.scale == "shift" else MANTISSA_BITS
+    uses = geo.positions * geo.c_out * shape.entries
+    logic = _shifters if layer.scale == "shift" else _multipliers
+    lut, ff, dsp, table = logic(shape, pe, res_type == "dsp", multiplier[0])
     return Counts(
-        lut=lut | {"counter_bits": clog2(cdiv(entries, at_once))},
-        ff=count * partial + pe * total + clog2(cdiv(entries, at_once)),
+        lut=lut,
+        ff=ff,
         dsp=dsp,
         memories=(table,),
-        work={"product_bits": uses * partial * width, "adder_bits": uses * total},
+        work={"product_bits": uses * shape.partial * width, "adder_bits": uses * shape.total},
     )
+
+
+def _multipliers(
+    shape: ScaleShape, pe: Ints, dsp: bool, port: int
+) -> tuple[dict[str, Any], Ints, Ints, Memory]:
+    g, words, count = _sizes(shape, pe)
+    product = min(shape.partial + MANTISSA_BITS, shape.total)
+    lut, ff, table = _around(shape, pe, MANTISSA_BITS, product)
+    held = (words > 1) | dsp  # products by constants, in LUTs, have no register
+    ff = ff + np.where(held, count * product + 1 + (words * g > 1), 0)
+    dsps = parts(shape.partial, port) if dsp else 0
+    if dsp:
+        width = shape.partial + MANTISSA_BITS
+        cuts = range(1, dsps)
+        lut["join_bits"] = count * sum(width - part * (port - 1) for part in cuts)
+    else:
+        rows = count * booth_bits(shape.partial, MANTISSA_BITS)
+        lut["product_bits"] = np.where(words > 1, rows, 0)
+        lut["constant_bits"] = np.where(words > 1, 0, count * product)
+    return lut, ff, count * dsps, table
+
+
+def _shifters(
+    shape: ScaleShape, pe: Ints, dsp: bool, port: int
+) -> tuple[dict[str, Any], Ints, Ints, Memory]:
+    g, words, count = _sizes(shape, pe)
+    near = shape.partial + NEAR
+    lut, ff, table = _around(shape, pe, SHIFT_BITS, near + FAR)
+    several = words > 1
+    ff = ff + np.where(several, count * near + shape.at_once + 1 + (words * g > 1), 0)
+    lut["shift_bits"] = np.where(several, count * (near - 1), 0)  # the top one is the sign
+    chosen = np.where(several, count * (near + FAR), 0)
+    lut["far_bits"] = np.where(shape.at_once == 1, chosen, 0)
+    lut["far_tree_bits"] = np.where(shape.at_once > 1, chosen, 0)
+    return lut, ff, count * 0, table
+
+
+def _sizes(shape: ScaleShape, pe: Ints) -> tuple[Ints, Ints, Ints]:
+    """PEs that share, words of an output, multipliers."""
+    g = shared(pe, shape.period)
+    return g, shape.entries // shape.at_once, pe // g * shape.at_once
+
+
+def _around(
+    shape: ScaleShape, pe: Ints, mantissa: int, product: int
+) -> tuple[dict[str, Any], Ints, Memory]:
+    """LUTs, registers and table of all but the products: choice, sums, totals, counters."""
+    g, words, count = _sizes(shape, pe)
+    several, turns = words > 1, g > 1
+    table = Memory(
+        width=mantissa * shape.at_once,
+        depth=words,
+        constant=True,
+        registered=False,
+        in_luts=True,
+    )
+    tree, _ = tree_bits(shape.at_once + pe * 0, ints(product) + pe * 0)
+    ring = np.where(several, pe, pe - pe // g) * shape.total
+    chosen = count * shape.partial + np.where(several, shape.at_once * mantissa, 0) + 2
+    lut = {
+        "select_bits": count * shape.partial * multiplexers(g),
+        "tree_bits": pe // g * tree,
+        "accumulator_bits": np.where(several, pe // g * shape.total, 0),
+        "counter_bits": clog2(words) + clog2(g),
+    }
+    ff = pe * shape.total + 1 + ring + clog2(words) + clog2(g) + np.where(turns, chosen, 0)
+    return lut, ff, table

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from syq_dse.cost.counts import Counts, Memory
 from syq_dse.cost.folding import Geometry, RamStyle
 from syq_dse.cost.integers import Ints, clog2
@@ -17,20 +19,29 @@ def weights(geo: Geometry, code_bits: int, pe: Ints, simd: Ints, ram_style: RamS
     """
     width = pe * simd * code_bits
     depth = (geo.c_out // pe) * (geo.fan_in // simd)
-    address = clog2(depth)
     reads = geo.positions * depth * width
     if ram_style == "dram":
+        pointer = int(clog2(DRAM_BURST_WORDS))
         buffer = Memory(width=width, depth=depth * 0 + DRAM_BURST_WORDS)
         return Counts(
-            lut={"counter_bits": 2 * clog2(depth * 0 + DRAM_BURST_WORDS)},
-            ff=width + 2 * clog2(DRAM_BURST_WORDS),
+            lut={"counter_bits": depth * 0 + 3 * pointer, "several": depth * 0 + 1},
+            ff=depth * 0 + 3 * pointer + 3,
             memories=(buffer,),
             dram_bits=geo.c_out * geo.fan_in * code_bits + 0 * pe,
             work={"sram_bits": reads, "dram_bits": reads},
         )
+    several = (depth > 1).astype(np.int64)
+    address = clog2(depth)
+    loads = several * int(ram_style == "ultra")
+    wraps = several * (depth != 2**address)
     return Counts(
-        lut={"counter_bits": address},
-        ff=address + width * (depth > 1),
-        memories=(Memory(width=width, depth=depth, constant=True),),
-        work={"sram_bits": reads * (depth > 1)},
+        lut={
+            "counter_bits": address,
+            "wrap_bits": address * wraps,
+            "several": several,
+            "load_bits": loads * address,
+        },
+        ff=address + several + loads,
+        memories=(Memory(width=width, depth=depth, constant=ram_style != "ultra"),),
+        work={"sram_bits": reads * several},
     )

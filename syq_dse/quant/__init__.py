@@ -1,0 +1,1 @@
+"""Quantised networks: the numbers that trainer, integer model and hardware share."""

@@ -1,0 +1,258 @@
+"""`mac`: codes times activations, adder trees, accumulators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amaranth import Cat, Const, Module, Signal, signed
+from amaranth.hdl import Value
+
+from syq_dse.cost.units.mac import MacShape, field_range, joined, operand_range, range_bits
+from syq_dse.rtl.dsp import multiply
+from syq_dse.rtl.stream import Unit, lanes
+from syq_dse.rtl.tree import Operand, Pipeline, add_trees, ones_of_three, stage_rows, wire
+from syq_dse.target import Family
+
+Operands = Sequence[Sequence[tuple[Sequence[Value], Sequence[Value]]]]
+"""Activations and codes by PE and by sum of the PE."""
+
+
+class Mac(Unit):
+    """Sums of codes times activations.
+
+    Input `s`: simd activations of each group that is worked on, group-major. Input `w`: pe * simd
+    codes in two's complement (binary: 1 is +1), PE-major. Output: every `steps` words pe * sums
+    sums, PE-major.
+
+    Binary: sum(+-a) = 2 * sum(a where w = +1) - sum(a). Ternary: sum(w * a) = sum((w + 1) * a) -
+    sum(a). The second sum is shared by the PEs of a group, and a product merges into the LUTs of
+    the first adder. Integers: a sum of masked activations for each bit of the code, or DSPs.
+    """
+
+    def __init__(self, shape: MacShape, family: Family) -> None:
+        self.shape, self.family = shape, family
+        super().__init__(
+            shape.groups * shape.simd * shape.bits,
+            shape.pe * shape.sums * shape.out_bits,
+            {"w": shape.pe * shape.simd * shape.code_bits},
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        shape = self.shape
+        advance = Signal()
+        m.d.comb += [
+            self.s_ready.eq(advance & self.w_valid),
+            self.w_ready.eq(advance & self.s_valid),
+        ]
+        pipe = Pipeline(m, advance, self.s_valid & self.w_valid)
+        products = _dsp_sums if shape.dsp_lanes else _plane_sums
+        sums = products(pipe, shape, self._operands(), self.family)
+        if shape.steps == 1:
+            m.d.comb += [
+                advance.eq(~pipe.valid | self.m_ready),
+                self.m_valid.eq(pipe.valid),
+                self.m_data.eq(Cat(*sums)),
+            ]
+            return m
+        self._accumulate(m, pipe, advance, sums)
+        return m
+
+    def _operands(self) -> Operands:
+        """Activations and codes of each tree: of each PE a list over its sums."""
+        shape = self.shape
+        n = shape.terms
+        activations = lanes(self.s_data, shape.bits)
+        if shape.signed:
+            activations = [lane.as_signed() for lane in activations]
+        codes = lanes(self.w_data, shape.code_bits)
+        found = []
+        for pe in range(shape.pe):
+            inputs = (pe * shape.groups // shape.pe) * shape.simd
+            found.append(
+                [
+                    (
+                        activations[inputs + first : inputs + first + n],
+                        codes[pe * shape.simd + first : pe * shape.simd + first + n],
+                    )
+                    for first in range(0, shape.simd, n)
+                ]
+            )
+        return found
+
+    def _accumulate(
+        self, m: Module, pipe: Pipeline, advance: Signal, sums: Sequence[Value]
+    ) -> None:
+        """Add up the words of an output; the result waits in registers of its own."""
+        shape = self.shape
+        step = Signal(range(shape.steps))
+        full = Signal()
+        last = Signal()
+        m.d.comb += [
+            last.eq(step == shape.steps - 1),
+            advance.eq(~(pipe.valid & last & full & ~self.m_ready)),
+            self.m_valid.eq(full),
+        ]
+        with m.If(self.m_ready):
+            m.d.sync += full.eq(0)
+        results = []
+        moved = pipe.valid & advance
+        for value in sums:
+            held = Signal(signed(shape.out_bits))
+            out = Signal(shape.out_bits, reset_less=True)
+            total = Signal(shape.out_bits)
+            m.d.comb += total.eq(held + value)
+            with m.If(moved):
+                m.d.sync += held.eq(total)
+            with m.If(moved & last):
+                m.d.sync += [out.eq(total), held.eq(0)]
+            results.append(out)
+        with m.If(moved):
+            m.d.sync += step.eq(step + 1)
+            with m.If(last):
+                m.d.sync += [step.eq(0), full.eq(1)]
+        m.d.comb += self.m_data.eq(Cat(*results))
+
+
+def _plane_sums(pipe: Pipeline, shape: MacShape, operands: Operands, family: Family) -> list[Value]:
+    """The sums of one word's products, from sums of masked activations, in registers."""
+    m = pipe.m
+    trees = [tree for parts in operands for a, w in parts for tree in _planes(m, shape, a, w)]
+    masked = len(trees)
+    pes_a_group = shape.pe // shape.groups
+    if shape.shares_sum:
+        trees += [list(a) for parts in operands[::pes_a_group] for a, _ in parts]
+    if shape.counts_ones:
+        rows = stage_rows(pipe, [ones_of_three(m, tree) for tree in trees])
+    else:
+        own = operand_range(shape.bits, shape.signed, shape.factor)
+        plain = operand_range(shape.bits, shape.signed)
+        rows = [
+            [Operand(value, *(own if index < masked else plain)) for value in tree]
+            for index, tree in enumerate(trees)
+        ]
+    sums = add_trees(pipe, rows)
+    if not shape.shares_sum:
+        planes = [sums[i : i + shape.planes] for i in range(0, masked, shape.planes)]
+        return [_narrow(value, shape.word_bits) for value in _join(pipe, planes)]
+    results = []
+    for index, positive in enumerate(sums[:masked]):
+        group = index // shape.sums // pes_a_group
+        total = sums[masked + group * shape.sums + index % shape.sums]
+        own = positive.value << 1 if shape.codebook == "binary" else positive.value
+        results.append(wire(m, (own - total.value)[: shape.word_bits].as_signed()))
+    return pipe.stage(results)
+
+
+def _planes(
+    m: Module, shape: MacShape, a: Sequence[Value], w: Sequence[Value]
+) -> list[list[Value]]:
+    """The operands of each tree of one sum: masked activations."""
+    if shape.factor == 2:  # (w + 1) * a
+        return [
+            [
+                wire(m, _mask(x, ~c[0]) | _mask(x << 1, c[0] & ~c[1]))
+                for x, c in zip(a, w, strict=True)
+            ]
+        ]
+    return [
+        [wire(m, _mask(x, c[plane])) for x, c in zip(a, w, strict=True)]
+        for plane in range(shape.planes)
+    ]
+
+
+def _mask(value: Value, bit: Value) -> Value:
+    if value.shape().signed:
+        return (value & bit.replicate(len(value)).as_signed()).as_signed()
+    return value & bit.replicate(len(value))
+
+
+def _join(pipe: Pipeline, rows: Sequence[Sequence[Operand]]) -> list[Value]:
+    """Sums of planes times powers of two, the last of them negative: two's complement."""
+    planes = [list(row) for row in rows]
+    negative, span = True, 1
+    while len(planes[0]) > 1:
+        news = [_join_pairs(pipe.m, row, span, negative) for row in planes]
+        negative = negative and len(planes[0]) % 2 == 1
+        # low bits pass many registers: a reset keeps them from becoming shift registers
+        planes = stage_rows(pipe, news, reset=True)
+        span *= 2
+    return [row[0].value for row in planes]
+
+
+def _join_pairs(m: Module, row: Sequence[Operand], span: int, negative: bool) -> list[Operand]:
+    news = []
+    for i in range(0, len(row), 2):
+        pair = row[i : i + 2]
+        last = negative and i + 2 >= len(row)
+        low, high = joined([(p.low, p.high) for p in pair], span, last)
+        value = pair[0].value
+        if len(pair) == 2:
+            shifted = pair[1].value << span
+            value = value - shifted if last else value + shifted
+            value = wire(m, value[: range_bits(low, high)])
+            value = value.as_signed() if low < 0 else value
+        news.append(Operand(value, low, high))
+    return news
+
+
+def _narrow(value: Value, bits: int) -> Value:
+    """The value as signed, in as many bits as it can need."""
+    return value[:bits].as_signed() if len(value) > bits else value.as_signed()
+
+
+def _dsp_sums(pipe: Pipeline, shape: MacShape, operands: Operands, family: Family) -> list[Value]:
+    """The sums of one word's products, from products in DSPs, in registers.
+
+    Codes of several PEs share a multiplier, each `span` bits above the one before. What is read
+    back of a lane is its product less one where the lanes below are negative in sum; these ones are
+    counted and added.
+    """
+    m = pipe.m
+    span = shape.code_bits + shape.bits - 1
+    trees: dict[tuple[int, int], list[Operand]] = {}
+    pes_a_group = shape.pe // shape.groups
+    lanes = shape.dsp_lanes
+    firsts = [
+        group * pes_a_group + pe
+        for group in range(shape.groups)
+        for pe in range(0, pes_a_group, lanes)
+    ]
+    for first in firsts:
+        pes = range(first, min(first + lanes, (first // pes_a_group + 1) * pes_a_group))
+        for part in range(shape.sums):
+            fields: list[list[Value]] = [[] for _ in pes]
+            borrows: list[list[Value]] = [[] for _ in pes]
+            for index, a in enumerate(operands[first][part][0]):
+                codes = [operands[pe][part][1][index].as_signed() for pe in pes]
+                factor = a if shape.signed else Cat(a, Const(0, 1)).as_signed()
+                packed = _pack(m, codes, span)
+                name = f"{first}_{part}_{index}"
+                product = wire(m, multiply(m, packed, factor, family, name))
+                odd = [code[0] & a[0] for code in codes]
+                borrow = [product[lane * span] ^ odd[lane] for lane in range(1, len(pes))]
+                for lane, _ in enumerate(pes):
+                    low = product[lane * span : (lane + 1) * span]
+                    top = borrow[lane] if lane < len(borrow) else product[(lane + 1) * span]
+                    fields[lane].append(wire(m, Cat(low, top).as_signed()))
+                    if lane:
+                        borrows[lane].append(wire(m, borrow[lane - 1]))
+            for lane, pe in enumerate(pes):
+                counted = ones_of_three(m, borrows[lane]) if lane else []
+                field = field_range(shape.code_bits, shape.bits)
+                trees[pe, part] = [*(Operand(f, *field) for f in fields[lane]), *counted]
+    ordered = [trees[key] for key in sorted(trees)]
+    sums = add_trees(pipe, stage_rows(pipe, ordered))
+    return [_narrow(total.value, shape.word_bits) for total in sums]
+
+
+def _pack(m: Module, codes: Sequence[Value], span: int) -> Value:
+    """Sum of codes, each `span` bits above the one before, in two's complement."""
+    below: Value = codes[0]
+    parts = []
+    for code in codes[1:]:
+        sign = below[-1]
+        fill = span - len(below)
+        parts += [below, sign.replicate(fill)]
+        below = wire(m, (code - sign)[: len(code)].as_signed())
+    return Cat(*parts, below).as_signed()

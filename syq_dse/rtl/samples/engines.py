@@ -1,0 +1,87 @@
+"""Engines drawn at random: layers of the shipped networks with schemes and foldings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from syq_dse import catalogue, network
+from syq_dse.cost.folding import RES_TYPES, Folding, Geometry, foldings, geometry
+from syq_dse.network import Node
+from syq_dse.scheme import (
+    SCALES,
+    WEIGHTS,
+    LayerScheme,
+    Weights,
+    has_granularity,
+    normal,
+    tensors,
+    weight_bits,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """One engine to build."""
+
+    geo: Geometry
+    layer: LayerScheme
+    bits: int  # of its input
+    out_bits: int
+    fold: Folding
+
+
+@cache
+def layers() -> tuple[tuple[Node, bool], ...]:
+    """Every conv and dense layer of the shipped networks, and whether its input is signed."""
+    found = []
+    for name in catalogue.names("models"):
+        net = network.load(name)
+        written = tensors(net)
+        found += [(node, written[node.inputs[0]].signed) for node in net.engines]
+    return tuple(found)
+
+
+def draw_engine(rng: np.random.Generator, largest: int = 2048) -> Engine:
+    """A layer, a scheme and a folding, small ones as likely as large ones.
+
+    Args:
+        largest: pe * simd * bits of code and activation, at most.
+    """
+    while True:
+        node, signed = layers()[rng.integers(len(layers()))]
+        geo = geometry(node, signed)
+        low = rng.random() < 0.7  # few bits are what the project is for
+        weights: Weights = rng.choice(["binary", "ternary"] if low else list(WEIGHTS))
+        granularity = str(rng.choice(["layer", "row", "pixel", "channel"]))
+        if not has_granularity(node) and granularity != "channel":
+            granularity = "layer"
+        layer = normal(
+            node,
+            LayerScheme(
+                weights=str(weights),  # type: ignore[arg-type]
+                granularity=granularity,  # type: ignore[arg-type]
+                scale=str(rng.choice(SCALES)),  # type: ignore[arg-type]
+            ),
+        )
+        bits = int(rng.integers(1, 9)) if not signed else int(rng.integers(2, 9))
+        pe, simd = foldings(geo, layer.granularity)
+        size = pe * simd * bits * weight_bits(layer.weights)
+        fits = size <= largest
+        if not fits.any():
+            continue
+        pe, simd, size = pe[fits], simd[fits], size[fits]
+        # the foldings nearest to a size drawn log-uniformly
+        wanted = np.exp(rng.uniform(0, np.log(largest)))
+        near = np.argsort(np.abs(np.log(size / wanted)))[:4]
+        index = int(rng.choice(near))
+        res = RES_TYPES[int(rng.integers(2))]
+        return Engine(
+            geo=geo,
+            layer=layer,
+            bits=bits,
+            out_bits=int(rng.integers(1, 9)),
+            fold=Folding(pe=int(pe[index]), simd=int(simd[index]), res_type=res),
+        )

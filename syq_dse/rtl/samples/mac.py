@@ -1,0 +1,44 @@
+"""Mac units drawn at random."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from syq_dse.cost.integers import ints
+from syq_dse.cost.units.mac import mac, mac_shape
+from syq_dse.rtl.mac import Mac
+from syq_dse.rtl.samples import Sample
+from syq_dse.rtl.samples.engines import draw_engine
+from syq_dse.scheme import weight_bits
+from syq_dse.target import Family
+
+
+def draw(rng: np.random.Generator, family: Family) -> Sample:
+    """One mac unit and what the cost model counts for it."""
+    engine = draw_engine(rng)
+    geo, fold = engine.geo, engine.fold
+    shape = mac_shape(geo, engine.layer, engine.bits, fold, family.multiplier)
+    counts = mac(
+        geo,
+        engine.layer,
+        engine.bits,
+        ints([fold.pe]),
+        ints([fold.simd]),
+        fold.res_type,
+        family.multiplier,
+    )
+    return Sample(
+        parameters={
+            "weights": shape.codebook,
+            "weight_bits": weight_bits(shape.codebook),
+            "bits": shape.bits,
+            "pe": shape.pe,
+            "simd": shape.simd,
+            "groups": shape.groups,
+            "sums": shape.sums,
+            "steps": shape.steps,
+            "res_type": fold.res_type,
+        },
+        unit=Mac(shape, family),
+        counts=counts,
+    )

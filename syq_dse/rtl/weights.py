@@ -1,0 +1,74 @@
+"""`weights`: the weight memory, a source of one word of codes a cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amaranth import Const, Module, Signal
+
+from syq_dse.rtl.memory import Memory
+from syq_dse.rtl.stream import Unit
+from syq_dse.target import Family
+
+
+class Weights(Unit):
+    """The words of codes of an engine, over and over.
+
+    In LUTs or block RAM they are there from the start. UltraRAM has no initial contents: the first
+    `depth` words that come on `s` fill it. Weights in DRAM come on `s` for every image and pass a
+    queue instead (rtl/engine.py).
+
+    Args:
+        words: by neuron fold and synapse fold; PE-major, lane 0 in the low bits.
+        style: "distributed", "block" or "ultra"; one word alone is wiring in each.
+    """
+
+    def __init__(self, words: Sequence[int], width: int, *, style: str, family: Family) -> None:
+        self.words, self.width, self.style, self.family = list(words), width, style, family
+        self.loads = style == "ultra" and len(self.words) > 1
+        super().__init__(width if self.loads else 0, width)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        depth = len(self.words)
+        if depth == 1:
+            m.d.comb += [self.m_valid.eq(1), self.m_data.eq(Const(self.words[0], self.width))]
+            return m
+        init = None if self.loads else self.words
+        memory = m.submodules.memory = Memory(self.width, depth, self.style, self.family, init)
+        address = Signal(range(depth))
+        valid = Signal()
+        read = Signal()
+        step = Signal()
+        m.d.comb += [
+            step.eq(read),
+            memory.r_en.eq(read),
+            memory.r_addr.eq(address),
+            self.m_valid.eq(valid),
+            self.m_data.eq(memory.r_data),
+        ]
+        if self.loads:
+            loaded = Signal()
+            m.d.comb += [
+                self.s_ready.eq(~loaded),
+                memory.w_en.eq(self.s_valid & ~loaded),
+                memory.w_addr.eq(address),
+                memory.w_data.eq(self.s_data),
+                read.eq(loaded & (~valid | self.m_ready)),
+                step.eq(read | memory.w_en),
+            ]
+            with m.If(memory.w_en & (address == depth - 1)):
+                m.d.sync += loaded.eq(1)
+        else:
+            m.d.comb += read.eq(~valid | self.m_ready)
+        with m.If(read):
+            m.d.sync += valid.eq(1)
+        with m.If(step):
+            if depth == 1 << len(address):
+                m.d.sync += address.eq(address + 1)
+            else:
+                with m.If(address == depth - 1):
+                    m.d.sync += address.eq(0)
+                with m.Else():
+                    m.d.sync += address.eq(address + 1)
+        return m

@@ -1,0 +1,55 @@
+"""A settled design as files: Verilog, manifest and integers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from syq_dse import records
+from syq_dse.cost.design import Settled
+from syq_dse.cost.fpga import Pricing
+from syq_dse.errors import InputError
+from syq_dse.network import Network
+from syq_dse.quant import integer
+from syq_dse.rtl import emit, engine
+from syq_dse.rtl.engine import Engine
+
+
+def engines(
+    pricing: Pricing, network: Network, settled: Settled, integers: Path | None, seed: int
+) -> tuple[list[Engine], integer.NetworkIntegers]:
+    """The engines of a design, with integers of a file or, without one, random ones.
+
+    Raises:
+        InputError: the file does not fit the design, or the design has no hardware.
+    """
+    methods = engine.methods(pricing, network, settled.scheme, settled.folding)
+    if integers is not None:
+        found = integer.load(integers, network, settled.scheme)
+    else:
+        found = integer.draw(network, settled.scheme, seed, methods)
+    built = engine.build(pricing, network, settled.scheme, settled.interval, settled.folding, found)
+    return built, found
+
+
+def write(
+    pricing: Pricing,
+    network: Network,
+    settled: Settled,
+    integers: Path | None,
+    seed: int,
+    folder: Path,
+) -> list[dict[str, Any]]:
+    """Write a design into a folder, the manifest last, and return the manifest."""
+    built, found = engines(pricing, network, settled, integers, seed)
+    texts = emit.files(network, built)
+    listed = emit.manifest(network, built)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made: {error.strerror}") from None
+    for name, text in texts.items():
+        records.write_text(folder / name, text)
+    integer.save(folder / "integers.npz", found)
+    records.write_json(folder / "manifest.json", listed)
+    return listed

@@ -1,0 +1,28 @@
+"""A point of a run as a settled design: what hardware is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from syq_dse import network, target
+from syq_dse.cost import design
+from syq_dse.cost.estimate import LIMIT
+from syq_dse.cost.fpga import Pricing, pricing
+from syq_dse.search import points, run
+
+
+def settled_point(folder: Path, name: str) -> tuple[network.Network, Pricing, design.Settled]:
+    """The network, the prices of its board, and the design of one point.
+
+    Raises:
+        InputError: no such run or point, or a file of it is broken.
+    """
+    front = run.read_front(folder)
+    ids = [str(row["point"]) for row in front["points"]]
+    point = points.resolve(name, ids, front["named"])
+    run.read_point(folder, point)
+    study = run.read_record(folder).study
+    net = network.load(study.network)
+    prices = pricing(target.load(study.target))
+    asked = design.read(net, folder / "points" / f"{point}.json")
+    return net, prices, design.settle(prices, net, asked, None, None, None, LIMIT)

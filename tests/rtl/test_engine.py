@@ -1,0 +1,61 @@
+"""Whole networks as hardware, compiled, against the integer model and the cost model's cycles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from syq_dse import network, records, target
+from syq_dse.cost import design
+from syq_dse.cost.estimate import choose, estimate
+from syq_dse.cost.fpga import pricing
+from syq_dse.quant import integer
+from syq_dse.rtl import emit, engine, verify
+
+NETWORK = """
+name = "tiny"
+provenance = "a test"
+classes = 3
+input = [2, 6, 6]
+recipe = { dataset = "none", epochs = 1 }
+layers = [
+  { name = "conv1", op = "conv", c_out = 4, k = 3, pad = 1 },
+  { name = "conv2", op = "conv", c_out = 4, k = 3, pad = 1, relu = false },
+  { name = "join", op = "add", inputs = ["conv2", "conv1"] },
+  { name = "pool", op = "max_pool", k = 2 },
+  { name = "conv3", op = "conv", c_out = 4, k = 3, groups = 2, pad = 1 },
+  { name = "flat", op = "flatten" },
+  { name = "dense", op = "dense", c_out = 3, batch_norm = false, relu = false },
+]
+"""
+
+
+@pytest.mark.parametrize(
+    ("uniform", "interval", "board"),
+    [
+        ("ternary,3,pixel", 400, "zcu102"),
+        ("binary,1,row,shift", 72, "ulx3s-85f"),
+        ("int4,4,pixel", 1300, "pynq-z1"),
+    ],
+)
+def test_a_network_gives_what_integers_give(
+    tmp_path: Path, uniform: str, interval: int, board: str
+) -> None:
+    (tmp_path / "tiny.toml").write_text(NETWORK)
+    net = network.load(str(tmp_path / "tiny.toml"))
+    prices = pricing(target.load(board))
+    scheme = design.uniform(net, uniform).scheme
+    chosen = choose(prices, net, scheme, interval)
+    methods = engine.methods(prices, net, scheme, chosen)
+    integers = integer.draw(net, scheme, 3, methods)
+    built = engine.build(prices, net, scheme, interval, chosen, integers)
+    cost = estimate(prices, net, scheme, interval, chosen)
+    found = verify.simulate_design(net, scheme, interval, built, integers, images=4)
+    assert found.interval_cycles == cost.interval_cycles
+    assert found.latency_cycles <= cost.latency_cycles
+    total = [sum(i.estimate["lut"] for e in built for i in e.instances)]
+    assert total == [cost.total["lut"]]
+    listed = emit.manifest(net, built)
+    assert {entry["file"] for entry in listed} == set(emit.files(net, built))
+    assert records.plain(listed) == listed

@@ -1,0 +1,111 @@
+"""The mac unit against plain sums of products."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syq_dse.cost.units.mac import MacShape, lanes_per_dsp, sum_bits, uses_dsp
+from syq_dse.rtl.mac import Mac
+from syq_dse.scheme import WEIGHTS, weight_max
+from syq_dse.target import load_family
+
+_spec = importlib.util.spec_from_file_location("streams", Path(__file__).with_name("streams.py"))
+assert _spec is not None and _spec.loader is not None
+streams = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(streams)
+
+
+def shape_of(
+    codebook: str,
+    bits: int,
+    signed: bool,
+    groups: int,
+    pes: int,
+    terms: int,
+    sums: int,
+    steps: int,
+    family: str | None,
+) -> MacShape:
+    multiplier = load_family(family).multiplier if family else (27, 18)
+    dsp = family is not None and uses_dsp(codebook, "dsp")
+    return MacShape(
+        codebook=codebook,
+        bits=bits,
+        signed=signed,
+        groups=groups,
+        pe=groups * pes,
+        simd=terms * sums,
+        sums=sums,
+        steps=steps,
+        out_bits=sum_bits(terms * steps, codebook, bits, signed),
+        dsp_lanes=lanes_per_dsp(multiplier, codebook, bits) if dsp else 0,
+    )
+
+
+def pack(values: list[int], width: int) -> int:
+    return sum((value & ((1 << width) - 1)) << (width * i) for i, value in enumerate(values))
+
+
+def unpack(word: int, width: int, count: int) -> list[int]:
+    fields = [word >> (width * i) & ((1 << width) - 1) for i in range(count)]
+    return [f - (1 << width) if f >> (width - 1) else f for f in fields]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    codebook=st.sampled_from(WEIGHTS),
+    bits=st.integers(1, 8),
+    signed=st.booleans(),
+    groups=st.integers(1, 2),
+    pes=st.integers(1, 5),
+    terms=st.integers(1, 10),
+    sums=st.integers(1, 3),
+    steps=st.integers(1, 4),
+    family=st.sampled_from([None, "xcup", "ecp5"]),
+    seed=st.integers(0, 2**16),
+    rates=st.sampled_from([(1.0, 1.0), (0.5, 1.0), (1.0, 0.4), (0.6, 0.6)]),
+)
+def test_sums_of_products(  # type: ignore[no-untyped-def]
+    codebook, bits, signed, groups, pes, terms, sums, steps, family, seed, rates
+) -> None:
+    shape = shape_of(codebook, bits, signed, groups, pes, terms, sums, steps, family)
+    rng = random.Random(seed)
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    most = weight_max(codebook)
+    extreme = rng.random() < 0.3
+    codes = [-1, 1] if codebook == "binary" else list(range(-most, most + 1))
+    codes = [codes[0], codes[-1]] if extreme else codes
+    values = [low, high] if extreme else list(range(low, high + 1))
+    outputs = 3
+    a_words, w_words, expected = [], [], []
+    for _ in range(outputs):
+        total = np.zeros((shape.pe, sums), dtype=np.int64)
+        for _ in range(steps):
+            a = np.array(rng.choices(values, k=groups * shape.simd)).reshape(groups, sums, terms)
+            w = np.array(rng.choices(codes, k=shape.pe * shape.simd)).reshape(-1, sums, terms)
+            total += (np.repeat(a, pes, axis=0) * w).sum(axis=2)
+            a_words.append(pack(a.ravel().tolist(), bits))
+            stored = (w > 0).astype(int) if codebook == "binary" else w
+            w_words.append(pack(stored.ravel().tolist(), shape.code_bits))
+        expected.append(total.ravel().tolist())
+    unit = Mac(shape, load_family(family or "xcup"))
+    found, _ = streams.run(unit, {"s": a_words, "w": w_words}, outputs, seed, *rates)
+    width = shape.out_bits
+    assert [unpack(word, width, shape.pe * sums) for word in found] == expected
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_word_a_cycle(steps: int) -> None:
+    shape = shape_of("ternary", 3, False, 1, 2, 8, 1, steps, None)
+    unit = Mac(shape, load_family("xcup"))
+    words = 12 * steps
+    _, taken = streams.trace(unit, {"s": [0] * words, "w": [0] * words}, 12)
+    assert {b - a for a, b in itertools.pairwise(taken)} == {steps}
