@@ -177,7 +177,8 @@ def table_luts(width: Ints, depth: Ints, family: Family) -> Ints:
         functions = 2.0 ** np.minimum(depth, 2 * FEW_WORDS)
         drawn = functions * -np.expm1(width * np.log1p(-1 / functions))
         different = np.where(depth <= FEW_WORDS, np.minimum(drawn, width), width)
-    luts: Ints = np.ceil(share * different).astype(np.int64)
+    # rounded first: the last digit of a logarithm depends on how many are taken at once
+    luts: Ints = np.ceil(np.round(share * different, 6)).astype(np.int64)
     return luts
 
 
