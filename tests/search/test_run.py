@@ -25,6 +25,7 @@ from syq_dse import network, records, target
 from syq_dse.cost import design, estimate
 from syq_dse.cost.document import document
 from syq_dse.cost.fpga import pricing
+from syq_dse.cost.parameters import warnings
 from syq_dse.cost.table import price
 from syq_dse.errors import InfeasibleError, InputError
 from syq_dse.search import run
@@ -168,7 +169,8 @@ def test_every_point_costs_what_it_says(finished: Path, study: Study) -> None:
         asked = design.read(net, path)
         made = design.settle(priced, net, asked, None, None, None, 0.8)
         cost = estimate.estimate(priced, net, made.scheme, made.interval, made.folding)
-        again = document(priced, net.name, cost, made.interval, made.clock_mhz, 0.8)
+        outside = warnings(priced, net, made.scheme, made.interval, made.folding)
+        again = document(priced, net.name, cost, made.interval, made.clock_mhz, 0.8, outside)
         assert again == held["cost"]
         assert again["fits"]
         assert (held["network"], held["target"]) == (net.name, bench.name)
