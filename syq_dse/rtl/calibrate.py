@@ -197,9 +197,7 @@ def draws(unit: str, draw: Draw, family: Family, runs: int, seed: int) -> list[D
 
 
 def _sample(unit: str, draw: Draw, family: Family, seed: int, number: int) -> Sample:
-    sample = draw(np.random.default_rng([seed, zlib.crc32(unit.encode()), number]), family)
-    sample.unit._MustUse__used = True  # Amaranth would warn of those that are not elaborated
-    return sample
+    return draw(np.random.default_rng([seed, zlib.crc32(unit.encode()), number]), family)
 
 
 def _number(value: Any) -> float:

@@ -423,16 +423,17 @@ class Scaled(Unit):
     def _scaled(self, m: Module, x: Value, lane: int) -> Value:
         adders = counts.multiples(self.gain.factor)
         product = x << counts.digits(self.gain.factor)[0][0]
-        for index, adder in enumerate(adders):
+        for number, adder in enumerate(adders):
             shifted = x << adder.position
             if adder.reverse:
                 total: Value = shifted - product
             else:  # low bits that the adder does not reach
                 rest = product >> adder.position
-                total = Cat(product[: adder.position], rest + x if adder.sign > 0 else rest - x)
+                low = (bit(product, index) for index in range(adder.position))
+                total = Cat(*low, rest + x if adder.sign > 0 else rest - x)
             below = self.clip.signed or adder.result < 0
             width = self.bits + abs(adder.result).bit_length() + below
-            product = Signal(signed(width) if below else width, name=f"product_{lane}_{index}")
+            product = Signal(signed(width) if below else width, name=f"product_{lane}_{number}")
             m.d.comb += product.eq(total)
         if self.gain.shift == 0:
             return product

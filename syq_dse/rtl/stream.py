@@ -22,6 +22,9 @@ class Unit(Component):
         more: further input streams, by prefix, with the bits of their words.
     """
 
+    # a unit is built to be priced, too: that nobody elaborates it is no mistake
+    _MustUse__silence = True
+
     def __init__(self, s_width: int, m_width: int, more: dict[str, int] | None = None) -> None:
         ports: dict[str, Any] = {}
         inputs = ({"s": s_width} if s_width else {}) | (more or {})
