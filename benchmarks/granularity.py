@@ -66,12 +66,12 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     net = network.load(str(path))
     prices = pricing(target.load("zcu102"))
     scale = "fixed8" if case.scale == "-" else case.scale
-    layer = LayerScheme(weights="ternary", granularity=case.granularity, scale=scale)  # type: ignore[arg-type]
+    layer = LayerScheme(weights="ternary", granularity=case.granularity, scale=scale)
     scheme = Scheme(
         layers={"conv": layer, "out": LayerScheme(weights="ternary")},
         bits={"input": BITS, "conv": BITS, "pool": BITS},
     )
-    fold = Folding(pe=case.pe, simd=case.simd, res_type=case.res_type)  # type: ignore[arg-type]
+    fold = Folding(pe=case.pe, simd=case.simd, res_type=case.res_type)
     chosen = {"conv": fold, "out": Folding(pe=1, simd=1)}
     geo = geometries(net)["conv"]
     interval = int(cycles(geo, ints(case.pe), ints(case.simd)))

@@ -36,7 +36,7 @@ def estimates(rows: list[dict[str, str]]) -> np.ndarray:
             h_in=size["h_in"], w_in=size["h_in"], h_out=h_out, w_out=h_out, signed=False,
         )  # fmt: skip
         unit = mac_unit(
-            prices, geo, LayerScheme(weights=weights), size["input_bits"],  # type: ignore[arg-type]
+            prices, geo, LayerScheme(weights=weights), size["input_bits"],
             ints([size["pe"]]), ints([size["simd"]]), "lut",
         )  # fmt: skip
         found.append(int(unit[0, LUT]))

@@ -14,9 +14,9 @@ Weights = Literal["binary", "ternary", "int2", "int3", "int4", "int5", "int6", "
 Granularity = Literal["layer", "row", "pixel", "channel"]
 Scale = Literal["fixed8", "shift"]
 
-WEIGHTS: tuple[str, ...] = get_args(Weights)
-GRANULARITIES: tuple[str, ...] = get_args(Granularity)
-SCALES: tuple[str, ...] = get_args(Scale)
+WEIGHTS: tuple[Weights, ...] = get_args(Weights)
+GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
+SCALES: tuple[Scale, ...] = get_args(Scale)
 
 INPUT_BITS = 8
 """Precision of the network's input, and of what the last layer reads by default."""

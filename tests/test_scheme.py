@@ -63,9 +63,9 @@ def any_scheme(net: Network, seed: int) -> Scheme:
     return Scheme(
         layers={
             node.name: LayerScheme(
-                weights=draw.choice(WEIGHTS),  # type: ignore[arg-type]
-                granularity=draw.choice(GRANULARITIES),  # type: ignore[arg-type]
-                scale=draw.choice(SCALES),  # type: ignore[arg-type]
+                weights=draw.choice(WEIGHTS),
+                granularity=draw.choice(GRANULARITIES),
+                scale=draw.choice(SCALES),
             )
             for node in net.engines
         },
@@ -144,7 +144,7 @@ def test_laws_of_tensors(name: str) -> None:
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("scale", SCALES)
 def test_normal_form(granularity: str, scale: str) -> None:
-    given_layer = LayerScheme(weights="ternary", granularity=granularity, scale=scale)  # type: ignore[arg-type]
+    given_layer = LayerScheme(weights="ternary", granularity=granularity, scale=scale)
     net = network.load("resnet8")
     fine = granularity in ("row", "pixel")
     assert given_layer.multiplies_partial_sums == fine

@@ -7,24 +7,15 @@ from typing import Any
 
 import click
 
-from syq_dse import network, target
 from syq_dse.cli.output import number, print_json, print_table, print_text
-from syq_dse.cost import design
+from syq_dse.cli.selectors import design_options, settled
 from syq_dse.cost.document import RESOURCES, document
-from syq_dse.cost.estimate import LIMIT, estimate
-from syq_dse.cost.fpga import pricing
+from syq_dse.cost.estimate import estimate
 from syq_dse.cost.parameters import warnings
 
 
 @click.command()
-@click.option("--network", "name", required=True, help="A shipped network or a TOML file.")
-@click.option("--target", "board", required=True, help="A shipped board or a TOML file.")
-@click.option("--scheme", type=click.Path(path_type=Path), help="Scheme or point, TOML or JSON.")
-@click.option("--uniform", metavar="WEIGHTS,BITS,GRANULARITY[,SCALE]", help="One choice for all.")
-@click.option("--interval", type=click.IntRange(min=1), help="Cycles between two images.")
-@click.option("--fps", type=float, help="Images a second, in place of --interval.")
-@click.option("--clock", "clock_mhz", type=float, help="Clock [MHz]; default: the board's.")
-@click.option("--limit", type=float, default=LIMIT, show_default=True, help="Most to fill, 0 to 1.")
+@design_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     name: str,
@@ -44,16 +35,10 @@ def command(
     \b
     Example: syq-dse estimate --network cnv --target pynq-z1 --uniform binary,2,layer --fps 1000
     """
-    if (scheme is None) == (uniform is None):
-        raise click.UsageError("give either --scheme FILE or --uniform WEIGHTS,BITS,GRANULARITY")
-    if interval is not None and fps is not None:
-        raise click.UsageError("give either --interval or --fps")
-    net, prices = network.load(name), pricing(target.load(board))
-    asked = design.read(net, scheme) if scheme is not None else design.uniform(net, str(uniform))
-    settled = design.settle(prices, net, asked, interval, fps, clock_mhz, limit)
-    cost = estimate(prices, net, settled.scheme, settled.interval, settled.folding)
-    outside = warnings(prices, net, settled.scheme, settled.interval, settled.folding)
-    found = document(prices, net.name, cost, settled.interval, settled.clock_mhz, limit, outside)
+    net, prices, chosen = settled(name, board, scheme, uniform, interval, fps, clock_mhz, limit)
+    cost = estimate(prices, net, chosen.scheme, chosen.interval, chosen.folding)
+    outside = warnings(prices, net, chosen.scheme, chosen.interval, chosen.folding)
+    found = document(prices, net.name, cost, chosen.interval, chosen.clock_mhz, limit, outside)
     if as_json:
         print_json(found)
     else:

@@ -45,17 +45,18 @@ def command(
     \b
     Example: syq-dse verify runs/fmnist-vgg-zcu102 --point smallest
     """
-    from syq_dse.rtl import calibrate, verify, write
+    from syq_dse.rtl import calibrate, emit, verify, write
     from syq_dse.search.settled import settled_point
 
     if images is None:
         images = 2 if integers is not None else 0
     net, prices, settled = settled_point(run, point)
     built, found = write.engines(prices, net, settled, integers, seed)
+    texts = emit.files(net, built)
     with progress_bar() as progress:
         compared = verify.verify(
-            net,
             built,
+            texts,
             prices.family.name,
             cache=calibrate.cache_folder(),
             jobs=jobs or os.cpu_count() or 1,
@@ -65,7 +66,7 @@ def command(
     simulated = None
     if images:
         simulated = verify.simulate_design(
-            net, settled.scheme, settled.interval, built, found, images
+            net, settled.scheme, settled.interval, built, texts, found, images
         )
     rows: list[dict[str, Any]] = [
         {"layer": c.layer, "estimate": dict(c.estimate), "synthesis": dict(c.synthesis)}

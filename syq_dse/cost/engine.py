@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from syq_dse.cost.counts import Counts
@@ -76,15 +78,30 @@ def requant_unit(
     """The cheaper of thresholds and multiply-add-shift-clip; nothing for the network's result."""
     if out.kind == "result":
         return resources("requant", Counts(lut={}, ff=pe * 0), pricing)
-    period = geo.fan_in // simd
-    options = [
-        resources("requant", counts, pricing)
-        for counts in requant_counts(pricing, geo, acc, out, out_bits, pe, period, res).values()
-    ]
-    stacked = np.stack(np.broadcast_arrays(*options))
-    best = np.argmin(pricing.share_of(stacked), axis=0)
+    stacked, best = _requants(
+        pricing, requant_counts(pricing, geo, acc, out, out_bits, pe, simd, res)
+    )
     chosen: Resources = np.take_along_axis(stacked, best[None, ..., None], axis=0)[0]
     return chosen
+
+
+def requant_method(
+    pricing: Pricing, geo: Geometry, acc: int, out: Tensor, out_bits: int, fold: Folding
+) -> tuple[requants.Method, Counts]:
+    """The method that `requant_unit` takes for one folding, and its counts."""
+    pe, simd = ints([fold.pe]), ints([fold.simd])
+    options = requant_counts(pricing, geo, acc, out, out_bits, pe, simd, fold.res_type)
+    _, best = _requants(pricing, options)
+    return list(options.items())[int(best[0])]
+
+
+def _requants(
+    pricing: Pricing, options: Mapping[requants.Method, Counts]
+) -> tuple[Resources, Ints]:
+    """Resources of each method, and the index of the one with the smallest share of the part."""
+    rows = [resources("requant", counts, pricing) for counts in options.values()]
+    stacked = np.stack(np.broadcast_arrays(*rows))
+    return stacked, np.argmin(pricing.share_of(stacked), axis=0)
 
 
 def requant_counts(
@@ -94,10 +111,11 @@ def requant_counts(
     out: Tensor,
     out_bits: int,
     pe: Ints,
-    period: Ints,
+    simd: Ints,
     res: ResType,
 ) -> dict[requants.Method, Counts]:
     """What each method of requantisation takes; residual branches are signed, so they multiply."""
+    period = geo.fan_in // simd
     port = pricing.family.multiplier[0]
     multiplied = requants.multiply(acc, out_bits, geo.c_out, pe, period, res == "dsp", port)
     found: dict[requants.Method, Counts] = {"multiply": multiplied}

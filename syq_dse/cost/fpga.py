@@ -196,20 +196,22 @@ def _lutram(width: Ints, depth: Ints, family: Family) -> tuple[Ints, Ints]:
     for index, ram in enumerate(sorted(family.lutram, key=lambda ram: -ram.depth)):
         rows = cdiv(depth, ram.depth)
         takes = rows * cdiv(width, ram.width) * ram.lut
-        needs = np.where(rows > 1, width * _ways(rows, family) + rows, 0)
+        needs = _row_joins(width, rows, family)
         less = (takes + needs < stores + joins) if index else takes >= 0
         stores, joins = np.where(less, takes, stores), np.where(less, needs, joins)
     return stores, joins
 
 
-def _ways(rows: Ints, family: Family) -> Ints:
-    """LUTs of a multiplexer of so many inputs.
+def _row_joins(width: Ints, rows: Ints, family: Family) -> Ints:
+    """LUTs that join the rows of a deep memory: their enables, and a multiplexer a bit.
 
     Six inputs hold a 4:1 multiplexer. With four the figures are those of Yosys 0.70.
     """
     if family.lut_inputs >= 6:
-        return cdiv(rows - 1, 3)
-    return np.select([rows <= 3, rows == 4, rows <= 8], [rows - 1, 4, 6], rows * 4 // 3)
+        ways = cdiv(rows - 1, 3)
+    else:
+        ways = np.select([rows <= 3, rows == 4, rows <= 8], [rows - 1, 4, 6], rows * 4 // 3)
+    return np.where(rows > 1, width * ways + rows, 0)
 
 
 def block_shape(width: int, depth: int, family: Family) -> tuple[int, int]:
@@ -227,9 +229,8 @@ def block(memory: Memory, family: Family) -> Resources:
     )
     best = np.argmin(each, axis=0)
     rows = cdiv(depth, ints([d for d, _ in family.bram18])[best])
-    joins = np.where(rows > 1, width * _ways(rows, family) + rows, 0)
     out[..., BRAM18] = np.where(word, 0, each.min(axis=0) * banks)
-    out[..., LUT] = np.where(word, 0, joins * banks)
+    out[..., LUT] = np.where(word, 0, _row_joins(width, rows, family) * banks)
     _registers(out, memory, word, width * depth * banks)
     out[..., FF] += np.where(word, 0, clog2(rows) * banks)
     return out
@@ -243,9 +244,8 @@ def ultra(memory: Memory, family: Family) -> Resources:
     assert family.uram is not None
     tile, columns = family.uram
     rows = cdiv(depth, tile)
-    joins = np.where(rows > 1, width * _ways(rows, family) + rows, 0)
     out[..., URAM] = np.where(word, 0, rows * cdiv(width, columns) * banks)
-    out[..., LUT] = np.where(word, 0, joins * banks)
+    out[..., LUT] = np.where(word, 0, _row_joins(width, rows, family) * banks)
     _registers(out, memory, word, width * depth * banks)
     out[..., FF] += np.where(word, 0, clog2(rows) * banks)
     return out

@@ -52,3 +52,25 @@ def divisors(value: int) -> list[int]:
     """
     small = [d for d in range(1, int(value**0.5) + 1) if value % d == 0]
     return sorted({*small, *(value // d for d in small)})
+
+
+Range = tuple[int, int]
+"""Lowest and highest value of a number."""
+
+
+def range_bits(low: int, high: int) -> int:
+    """Bits that hold every value of a range, two's complement where it has negative ones.
+
+    >>> range_bits(0, 15), range_bits(-16, 15)
+    (4, 5)
+    """
+    return high.bit_length() if low >= 0 else max(high, ~low).bit_length() + 1
+
+
+def code_range(bits: int, signed: bool) -> Range:
+    """Least and largest code of a precision.
+
+    >>> code_range(4, False), code_range(4, True)
+    ((0, 15), (-8, 7))
+    """
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)

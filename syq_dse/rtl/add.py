@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth import Cat, Const, Module, Signal, signed
 from amaranth.hdl import Value
 
+from syq_dse.cost.integers import range_bits
 from syq_dse.cost.units import add as counts
 from syq_dse.rtl.memory import table
 from syq_dse.rtl.stream import Unit, lanes, register
@@ -77,7 +78,7 @@ class Adder(Unit):
         least, most = (
             (c >> offset) + (d >> offset) for c, d in zip(low.limits, high.limits, strict=True)
         )
-        bits = counts.width(least, most)
+        bits = range_bits(least, most)
         total = Signal(signed(bits) if least < 0 else bits, name=f"total_{lane}")
         m.d.comb += total.eq((x >> offset) + y)
         return (total >> (shift - offset)) + bit(total, shift - offset - 1)

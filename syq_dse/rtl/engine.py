@@ -12,7 +12,7 @@ from syq_dse.cost import engine, folding, parameters, timing
 from syq_dse.cost.counts import Memory
 from syq_dse.cost.estimate import check_foldings, check_interval, geometries
 from syq_dse.cost.folding import Folding, Geometry
-from syq_dse.cost.fpga import Pricing, Resources, as_mapping, chosen_style, resources
+from syq_dse.cost.fpga import Pricing, Resources, as_mapping, chosen_style
 from syq_dse.cost.integers import ints
 from syq_dse.cost.units import fifo as fifos
 from syq_dse.cost.units import pool as pools
@@ -117,38 +117,21 @@ def methods(
 ) -> dict[str, Method]:
     """How each layer with weights but the last requantises: what the cost model chose."""
     written = tensors(network)
+    geos = geometries(network)
     found = {}
-    for node, geo in (
-        (n, g) for n, g in zip(network.engines, geometries(network).values(), strict=True)
-    ):
+    for node in network.engines:
         out = written[node.name]
         if out.kind == "result":
             continue
-        layer = normal(node, scheme.layers[node.name])
-        fold = chosen[node.name]
+        layer, geo, fold = (
+            normal(node, scheme.layers[node.name]),
+            geos[node.name],
+            chosen[node.name],
+        )
         acc = engine.result_bits(geo, layer, scheme.bits[written[node.inputs[0]].name])
-        found[node.name] = _method(pricing, geo, acc, out, scheme.bits[out.name], fold)
+        bits = scheme.bits[out.name]
+        found[node.name], _ = engine.requant_method(pricing, geo, acc, out, bits, fold)
     return found
-
-
-def _method(
-    pricing: Pricing, geo: Geometry, acc: int, out: Tensor, out_bits: int, fold: Folding
-) -> Method:
-    options = engine.requant_counts(
-        pricing,
-        geo,
-        acc,
-        out,
-        out_bits,
-        ints([fold.pe]),
-        ints([geo.fan_in // fold.simd]),
-        fold.res_type,
-    )
-    shares = {
-        name: int(pricing.share_of(resources("requant", counts, pricing))[0])
-        for name, counts in options.items()
-    }
-    return min(shares, key=lambda name: shares[name])
 
 
 @dataclass(frozen=True)
@@ -270,17 +253,12 @@ class _Builder:
     ) -> Instance:
         pricing, period = self.pricing, geo.fan_in // fold.simd
         pe = ints([fold.pe])
-        method = of.method
-        priced = _method(pricing, geo, acc, out, out_bits, fold)
-        if method != priced:
+        method, counts = engine.requant_method(pricing, geo, acc, out, out_bits, fold)
+        if of.method != method:
             raise InputError(
-                f"{self.node.name}: is priced with requantisation by {priced}, and its integers "
-                f"are for {method}"
+                f"{self.node.name}: is priced with requantisation by {method}, and its integers "
+                f"are for {of.method}"
             )
-        method = priced
-        counts = engine.requant_counts(
-            pricing, geo, acc, out, out_bits, pe, ints([period]), fold.res_type
-        )[method]
         styles = [chosen_style(memory, pricing) for memory in counts.memories]
         hardware: Unit
         if method == "thresholds":

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from amaranth import Cat, Const, Module, Signal, signed
 from amaranth.hdl import Value
 
-from syq_dse.cost.units.mac import MacShape, field_range, joined, operand_range, range_bits
+from syq_dse.cost.integers import range_bits
+from syq_dse.cost.units.mac import MacShape, field_range, joined, operand_range
 from syq_dse.rtl.dsp import multiply
 from syq_dse.rtl.stream import Unit, lanes
 from syq_dse.rtl.tree import Operand, Pipeline, add_trees, ones_of_three, stage_rows, wire

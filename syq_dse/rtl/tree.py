@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from amaranth import Cat, Module, Shape, Signal
 from amaranth.hdl import Value
 
-from syq_dse.cost.units.mac import range_bits
+from syq_dse.cost.integers import range_bits
 
 
 class Pipeline:

@@ -39,8 +39,8 @@ class Compared:
 
 
 def verify(
-    network: Network,
     engines: Sequence[Engine],
+    texts: Mapping[str, str],
     family: str,
     *,
     cache: Path | None,
@@ -50,10 +50,12 @@ def verify(
 ) -> list[Compared]:
     """Synthesise every engine as one flat design, and set its estimate beside it.
 
+    Args:
+        texts: what `emit.files` makes of the engines.
+
     Raises:
         InputError: Yosys is missing, fails or exceeds its time.
     """
-    texts = emit.files(network, engines)
     flat = {engine.layer: emit.flat(texts, identifier(engine.layer)) for engine in engines}
     made: dict[str, Synthesis] = {}
 
@@ -91,6 +93,7 @@ def simulate_design(
     scheme: Scheme,
     interval: int,
     engines: Sequence[Engine],
+    texts: Mapping[str, str],
     integers: integer.NetworkIntegers,
     images: int,
     seed: int = 0,
@@ -114,7 +117,7 @@ def simulate_design(
     words = [word for image in stream for word in input_words(network, interval, bits, image)]
     per_image = out.size // lanes
     with tempfile.TemporaryDirectory(prefix="syq-dse-") as folder:
-        built = simulate.compile(emit.flat(emit.files(network, engines), top), top, Path(folder))
+        built = simulate.compile(emit.flat(texts, top), top, Path(folder))
         run = simulate.run(built, {"s": words}, images * per_image)
     found = np.array(result_values(run.words, lanes, width)).reshape(images, -1)
     wrong = np.flatnonzero((found != expected).any(axis=1))

@@ -128,7 +128,7 @@ def test_uniform_schemes_follow_the_formula(name: str) -> None:
     inner = net.engines[1:-1]
     for weights, noise in (("binary", 1), ("ternary", 1 / 4), ("int4", 1 / 14**2)):
         for bits in (1, 2, 4):
-            scheme = uniform(net, LayerScheme(weights=weights), bits)  # type: ignore[arg-type]
+            scheme = uniform(net, LayerScheme(weights=weights), bits)
             varied = set(scheme.bits) - set(fixed_bits(net))
             edges = 2 / max(1, len(inner)) / 254**2 if inner else 0  # first and last are int8
             fixed = sum(255.0**-2 for n in scheme.bits if n not in varied) / max(1, len(varied))
@@ -140,10 +140,7 @@ def test_uniform_schemes_follow_the_formula(name: str) -> None:
 def some_scheme(net: Network, draw: random.Random) -> Scheme:
     names = {t.name for t in tensors(net).values() if t.kind != "result"}
     return Scheme(
-        layers={
-            node.name: LayerScheme(weights=draw.choice(WEIGHTS))  # type: ignore[arg-type]
-            for node in net.engines
-        },
+        layers={node.name: LayerScheme(weights=draw.choice(WEIGHTS)) for node in net.engines},
         bits={name: draw.randint(1, 8) for name in sorted(names)},
     )
 
@@ -161,7 +158,7 @@ def test_fewer_bits_are_never_more_accurate(name: str, seed: int) -> None:
     layer = draw.choice(sorted(scheme.layers))
     codebook = scheme.layers[layer].weights.replace("int2", "ternary")
     coarser = FINER[max(0, FINER.index(codebook) - 1)]
-    fewer = {**scheme.layers, layer: LayerScheme(weights=coarser)}  # type: ignore[arg-type]
+    fewer = {**scheme.layers, layer: LayerScheme(weights=coarser)}
     assert prior.accuracy(held, net, replace(scheme, layers=fewer)) <= before
     tensor = draw.choice(sorted(scheme.bits))
     bits = {**scheme.bits, tensor: max(1, scheme.bits[tensor] - 1)}

@@ -69,9 +69,13 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 
 
 def process(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    """`python -m syq_dse` as a process of its own, where any warning is an error."""
+    """`python -m syq_dse` as a process of its own, where any warning is an error.
+
+    But for files that nobody closed: an interrupt may fall between an `open` and its `with`.
+    """
+    warnings = ("-W", "error", "-W", "ignore::ResourceWarning")
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "syq_dse", *arguments],
+        [sys.executable, *warnings, "-m", "syq_dse", *arguments],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,

@@ -51,5 +51,5 @@ def convs(
 
 def geometries(**sizes: int) -> st.SearchStrategy[Geometry]:
     """The geometry of any convolution that can be folded, its input signed or not."""
-    every = st.builds(geometry, convs(**sizes), st.booleans())  # type: ignore[arg-type]
+    every = st.builds(geometry, convs(**sizes), st.booleans())
     return every.filter(can_be_folded)

@@ -55,9 +55,9 @@ def any_scheme(net: Network, seed: int) -> Scheme:
     draw = random.Random(seed)
     layers = {
         node.name: LayerScheme(
-            weights=draw.choice(WEIGHTS),  # type: ignore[arg-type]
-            granularity=draw.choice(GRANULARITIES),  # type: ignore[arg-type]
-            scale=draw.choice(SCALES),  # type: ignore[arg-type]
+            weights=draw.choice(WEIGHTS),
+            granularity=draw.choice(GRANULARITIES),
+            scale=draw.choice(SCALES),
         )
         for node in net.engines
     }
@@ -241,7 +241,7 @@ def test_layer_row_and_pixel_are_one_choice_on_one_pixel(name: str) -> None:
     net = network.load(name)
     node = next(node for node in net.engines if node.k == 1)
     made = {
-        normal(node, LayerScheme(weights="ternary", granularity=g, scale=s))  # type: ignore[arg-type]
+        normal(node, LayerScheme(weights="ternary", granularity=g, scale=s))
         for g in ("layer", "row", "pixel")
         for s in SCALES
     }
@@ -400,7 +400,7 @@ def test_a_folding_asks_for_what_the_part_has(style: str) -> None:
     """ECP5 has no UltraRAM: `ultra` is an AssertionError, no line for the user."""
     net = network.load("lenet5")
     wanted = scheme.parse_uniform(net, "ternary,4,pixel")
-    fold = Folding(pe=1, simd=1, ram_style=style)  # type: ignore[arg-type]
+    fold = Folding(pe=1, simd=1, ram_style=style)
     bare = replace(pricing("ulx3s-85f"), board=target.load("ulx3s-85f"))
     no_dram = replace(bare.board, dram=replace(bare.board.dram, bandwidth_gb_s=0))
     bare = replace(bare, board=no_dram)

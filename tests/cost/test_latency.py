@@ -111,7 +111,7 @@ def test_the_delay_of_an_engine_is_an_upper_bound(
         | {n.name: LayerScheme(weights="ternary", granularity="layer") for n in others},
         bits={name: bits[name != "input"] for name in names},
     )
-    fold = Folding(pe=int(pe), simd=int(simd), res_type=res)  # type: ignore[arg-type]
+    fold = Folding(pe=int(pe), simd=int(simd), res_type=res)
     chosen = choose(pricing(), net, wanted, interval, {first.name: fold})
     methods = engine.methods(pricing(), net, wanted, chosen)
     integers = integer.draw(net, wanted, 1, methods)

@@ -49,9 +49,9 @@ def free_table(net: Network, board: str, intervals: list[int], seed: int) -> Tab
         node.name: [
             Choice(
                 LayerScheme(
-                    weights=draw.choice(WEIGHTS),  # type: ignore[arg-type]
-                    granularity=draw.choice(GRANULARITIES),  # type: ignore[arg-type]
-                    scale=draw.choice(SCALES),  # type: ignore[arg-type]
+                    weights=draw.choice(WEIGHTS),
+                    granularity=draw.choice(GRANULARITIES),
+                    scale=draw.choice(SCALES),
                 ),
                 draw.choice(table.engine.res_types(pricing)),
                 draw.choice(table.engine.ram_styles(pricing, geos[node.name])),

@@ -109,7 +109,7 @@ def intervals(net: Network) -> list[int]:
 
 def ratio(net: Network, interval: int, chosen: dict[str, Folding], **changed: object) -> float:
     """The interval that a row of images really takes, by the interval asked for."""
-    layers = flow.stages(net, interval, chosen, **changed)  # type: ignore[arg-type]
+    layers = flow.stages(net, interval, chosen, **changed)
     taken = flow.steady_interval(layers, net.input_shape.pixels, interval)
     return taken / interval
 

@@ -61,7 +61,7 @@ def two_complement(low: int, high: int) -> int:
 
 def plain(codebook: str) -> LayerScheme:
     """A layer whose sums are of the whole fan-in."""
-    return LayerScheme(weights=codebook, granularity="layer")  # type: ignore[arg-type]
+    return LayerScheme(weights=codebook, granularity="layer")
 
 
 def total(count: Any) -> int:
@@ -114,7 +114,7 @@ def test_the_scaled_sum_fits_its_accumulator(granularity: str, format_: str, sig
     geo = geometry(conv(2, 1, 2, h=2), signed=signed)
     factors = range(-127, 128) if format_ == "fixed8" else [2**n for n in range(8)]
     for codebook, bits in itertools.product(["binary", "ternary", "int3"], [1, 2, 4]):
-        layer = LayerScheme(weights=codebook, granularity=granularity, scale=format_)  # type: ignore[arg-type]
+        layer = LayerScheme(weights=codebook, granularity=granularity, scale=format_)
         products = [w * a for w in codes(codebook) for a in activations(bits, signed)]
         terms = geo.c_in * (geo.k if granularity == "row" else 1)
         partial = (min(products) * terms, max(products) * terms)
@@ -267,7 +267,7 @@ def test_multipliers_of_row_and_pixel_scales(
     pe, simd = foldings(geo, granularity)
     terms = geo.c_in * (geo.k if granularity == "row" else 1)
     partial = sum_bits(terms, codebook, bits, geo.signed)
-    layer = LayerScheme(weights=codebook, granularity=granularity)  # type: ignore[arg-type]
+    layer = LayerScheme(weights=codebook, granularity=granularity)
     counts = scale(geo, layer, bits, pe, simd, "dsp", DSP48E2)
     in_luts = scale(geo, layer, bits, pe, simd, "lut", DSP48E2)
     dsps = np.broadcast_to(counts.dsp, pe.shape).tolist()
@@ -282,7 +282,7 @@ def test_multipliers_of_row_and_pixel_scales(
     products = in_luts.lut["product_bits"] + in_luts.lut["constant_bits"]
     assert (products > 0).all()
 
-    shift = LayerScheme(weights=codebook, granularity=granularity, scale="shift")  # type: ignore[arg-type]
+    shift = LayerScheme(weights=codebook, granularity=granularity, scale="shift")
     shifted = scale(geo, shift, bits, pe, simd, "dsp", DSP48E2)
     assert total(shifted.dsp) == 0
     for each in (counts, in_luts, shifted):  # the totals wait in registers until they are whole
@@ -299,7 +299,7 @@ def taking_turns(lanes: int, most: int) -> int:
 def test_layer_and_channel_scales_vanish(
     geo: Geometry, codebook: str, bits: int, granularity: str
 ) -> None:
-    layer = LayerScheme(weights=codebook, granularity=granularity)  # type: ignore[arg-type]
+    layer = LayerScheme(weights=codebook, granularity=granularity)
     counts = scale(geo, layer, bits, *foldings(geo, granularity), "dsp", DSP48E2)
     assert not counts.lut and not counts.memories and not counts.work
     assert total(counts.ff) == total(counts.dsp) == 0
@@ -461,7 +461,7 @@ def made() -> dict[str, list[Counts]]:
     sums = Node(Add(name="add", inputs=("a", "b")), ("a", "b"), shape, shape)
     found: dict[str, list[Counts]] = {
         "window": [window(g, 4, *foldings(g, "row")) for g in (geo, grouped)],
-        "weights": [weights(geo, 4, pe, simd, s) for s in ("block", "ultra", "dram")],  # type: ignore[arg-type]
+        "weights": [weights(geo, 4, pe, simd, s) for s in ("block", "ultra", "dram")],
         "mac": [],
         "scale": [],
         "requant": [requant.multiply(20, 4, 4, pe, period, dsp, 27) for dsp in (False, True)],
@@ -471,10 +471,10 @@ def made() -> dict[str, list[Counts]]:
     }
     found["requant"].append(requant.thresholds(20, 4, 4, pe, period))
     for codebook, granularity, format_ in itertools.product(WEIGHTS, GRANULARITIES, SCALES):
-        layer = LayerScheme(weights=codebook, granularity=granularity, scale=format_)  # type: ignore[arg-type]
+        layer = LayerScheme(weights=codebook, granularity=granularity, scale=format_)
         for res in ("lut", "dsp"):
-            found["mac"].append(mac(geo, layer, 4, pe, simd, res, DSP48E2))  # type: ignore[arg-type]
-            found["scale"].append(scale(geo, layer, 4, pe, simd, res, DSP48E2))  # type: ignore[arg-type]
+            found["mac"].append(mac(geo, layer, 4, pe, simd, res, DSP48E2))
+            found["scale"].append(scale(geo, layer, 4, pe, simd, res, DSP48E2))
     return found
 
 

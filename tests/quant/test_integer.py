@@ -403,7 +403,7 @@ def lenet() -> tuple[Network, Scheme, NetworkIntegers]:
 
 def changed(integers: NetworkIntegers, name: str, **values: Any) -> NetworkIntegers:
     return NetworkIntegers(
-        layers={**integers.layers, name: replace(integers.layers[name], **values)}  # type: ignore[type-var]
+        layers={**integers.layers, name: replace(integers.layers[name], **values)}
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syq_dse.cost.units.add import limits
+from syq_dse.cost.integers import code_range
 from syq_dse.rtl.add import Adder
 
 from .streams import pack, run, unpack
@@ -35,12 +35,12 @@ def adders(draw: st.DrawFn) -> dict[str, Any]:
 def expected(p: dict[str, Any], a: int, b: int) -> int:
     half = 1 << (p["shift"] - 1) if p["shift"] else 0
     y = (a << p["shifts"][0]) + (b << p["shifts"][1]) + half >> p["shift"]
-    low, high = limits(p["out_bits"], p["out_signed"])
+    low, high = code_range(p["out_bits"], p["out_signed"])
     return min(max(y, low), high)
 
 
 def codes(rng: random.Random, bits: int, signed: bool, count: int) -> list[int]:
-    low, high = limits(bits, signed)
+    low, high = code_range(bits, signed)
     return [rng.choice([low, high, rng.randint(low, high)]) for _ in range(count)]
 
 

@@ -221,7 +221,7 @@ def test_an_estimate_is_what_resources_says() -> None:
         counts = drawn.sample.counts
         bare = fpga.resources("mac", replace(counts, memories=()), pricing)
         memories = sum(
-            fpga.map_memory(m, pricing, style)  # type: ignore[arg-type]
+            fpga.map_memory(m, pricing, style)
             for m, style in zip(counts.memories, drawn.sample.styles, strict=True)
         )
         row = fpga.as_mapping((bare + memories).reshape(-1))
@@ -388,7 +388,7 @@ def test_the_unit_that_fails_is_named_and_nothing_is_written(
     def fail(modules: Mapping[str, str], *args: object) -> dict[str, Synthesis]:
         if bad.name in modules:
             raise InputError("yosys: ERROR: out of luck")
-        return good(modules, *args)  # type: ignore[arg-type]
+        return good(modules, *args)
 
     monkeypatch.setattr(calibrate, "synthesise", fail)
     with pytest.raises(InputError) as caught:
@@ -409,7 +409,7 @@ def test_a_batch_that_is_too_slow_together_is_done_one_by_one(
     def slow(modules: Mapping[str, str], *args: object) -> dict[str, Synthesis]:
         if len(modules) > 1:
             raise InputError("yosys: exceeded its time limit")
-        return good(modules, *args)  # type: ignore[arg-type]
+        return good(modules, *args)
 
     monkeypatch.setattr(calibrate, "synthesise", slow)
     assert quickly(tmp_path, "mac").prices.units["mac"].runs == 9

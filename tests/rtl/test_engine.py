@@ -51,11 +51,12 @@ def test_a_network_gives_what_integers_give(
     integers = integer.draw(net, scheme, 3, methods)
     built = engine.build(prices, net, scheme, interval, chosen, integers)
     cost = estimate(prices, net, scheme, interval, chosen)
-    found = verify.simulate_design(net, scheme, interval, built, integers, images=4)
+    texts = emit.files(net, built)
+    found = verify.simulate_design(net, scheme, interval, built, texts, integers, images=4)
     assert found.interval_cycles == cost.interval_cycles
     assert found.latency_cycles <= cost.latency_cycles
     total = [sum(i.estimate["lut"] for e in built for i in e.instances)]
     assert total == [cost.total["lut"]]
     listed = emit.manifest(net, built)
-    assert {entry["file"] for entry in listed} == set(emit.files(net, built))
+    assert {entry["file"] for entry in listed} == set(texts)
     assert records.plain(listed) == listed

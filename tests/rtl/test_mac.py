@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +15,7 @@ from syq_dse.rtl.mac import Mac
 from syq_dse.scheme import WEIGHTS, weight_max
 from syq_dse.target import load_family
 
-_spec = importlib.util.spec_from_file_location("streams", Path(__file__).with_name("streams.py"))
-assert _spec is not None and _spec.loader is not None
-streams = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(streams)
+from .streams import pack, run, trace, unpack
 
 
 def shape_of(
@@ -50,15 +45,6 @@ def shape_of(
     )
 
 
-def pack(values: list[int], width: int) -> int:
-    return sum((value & ((1 << width) - 1)) << (width * i) for i, value in enumerate(values))
-
-
-def unpack(word: int, width: int, count: int) -> list[int]:
-    fields = [word >> (width * i) & ((1 << width) - 1) for i in range(count)]
-    return [f - (1 << width) if f >> (width - 1) else f for f in fields]
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     codebook=st.sampled_from(WEIGHTS),
@@ -73,7 +59,7 @@ def unpack(word: int, width: int, count: int) -> list[int]:
     seed=st.integers(0, 2**16),
     rates=st.sampled_from([(1.0, 1.0), (0.5, 1.0), (1.0, 0.4), (0.6, 0.6)]),
 )
-def test_sums_of_products(  # type: ignore[no-untyped-def]
+def test_sums_of_products(
     codebook, bits, signed, groups, pes, terms, sums, steps, family, seed, rates
 ) -> None:
     shape = shape_of(codebook, bits, signed, groups, pes, terms, sums, steps, family)
@@ -97,9 +83,9 @@ def test_sums_of_products(  # type: ignore[no-untyped-def]
             w_words.append(pack(stored.ravel().tolist(), shape.code_bits))
         expected.append(total.ravel().tolist())
     unit = Mac(shape, load_family(family or "xcup"))
-    found, _ = streams.run(unit, {"s": a_words, "w": w_words}, outputs, seed, *rates)
+    found, _ = run(unit, {"s": a_words, "w": w_words}, outputs, seed, *rates)
     width = shape.out_bits
-    assert [unpack(word, width, shape.pe * sums) for word in found] == expected
+    assert [unpack(word, width, shape.pe * sums, signed=True) for word in found] == expected
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -107,5 +93,5 @@ def test_a_word_a_cycle(steps: int) -> None:
     shape = shape_of("ternary", 3, False, 1, 2, 8, 1, steps, None)
     unit = Mac(shape, load_family("xcup"))
     words = 12 * steps
-    _, taken = streams.trace(unit, {"s": [0] * words, "w": [0] * words}, 12)
+    _, taken = trace(unit, {"s": [0] * words, "w": [0] * words}, 12)
     assert {b - a for a, b in itertools.pairwise(taken)} == {steps}

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syq_dse.cost.integers import divisors
-from syq_dse.cost.units.add import limits
+from syq_dse.cost.integers import code_range, divisors
 from syq_dse.cost.units.pool import Gain, digits, mean_gain, multiples
 from syq_dse.network import AvgPool, GlobalAvgPool, MaxPool, Node, Shape
 from syq_dse.rtl import pool
@@ -66,7 +65,7 @@ def check(
 ) -> int:
     """Compare with numpy; returns the cycles of all images."""
     rng = np.random.default_rng(seed)
-    low, high = limits(bits, signed)
+    low, high = code_range(bits, signed)
     shape = node.in_shape
     data = rng.integers(low, high + 1, (images, shape.h, shape.w, shape.c))
     data = np.where(rng.random(data.shape) < 0.2, rng.choice([low, high], data.shape), data)
@@ -79,7 +78,7 @@ def check(
             else:
                 half = (1 << gain.shift) >> 1
                 y = pixels.sum(axis=0) * gain.factor + half >> gain.shift
-                expected += np.clip(y, *limits(out_bits, signed)).tolist()
+                expected += np.clip(y, *code_range(out_bits, signed)).tolist()
     out, cycles = run(unit, words, len(expected) // lanes, seed, *rates, quiet=4)
     assert [c for word in out for c in unpack(word, out_bits, lanes, signed)] == expected
     return cycles
@@ -94,7 +93,7 @@ def geometries(draw: st.DrawFn, mean: bool) -> Node:
     least = max(1, k - sum(pad))
     h, w = (draw(st.integers(least, 9)) for _ in range(2))
     c = draw(st.sampled_from([1, 2, 3, 4, 6]))
-    return node(c, h, w, k, stride, pad, mean)  # type: ignore[arg-type]
+    return node(c, h, w, k, stride, pad, mean)
 
 
 @settings(max_examples=60, deadline=None)
@@ -147,6 +146,26 @@ def test_means(
     gain = gain or mean_gain(pixels, bits, out_bits)
     seed = data.draw(st.integers(0, 99))
     check(unit, node, bits, out_bits, signed, lanes, rates, seed, gain)
+
+
+@pytest.mark.parametrize("factor", [9, 17, 33])
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_gain_whose_digits_lie_further_apart_than_a_sum_is_wide(
+    factor: int, signed: bool
+) -> None:
+    node = Node(AvgPool(name="pool", k=1, stride=1), ("input",), Shape(1, 2, 2), Shape(1, 2, 2))
+    gain = Gain(factor, 1)
+    unit = pool.MeanPool(
+        node,
+        bits=1,
+        signed=signed,
+        out_bits=6,
+        lanes=1,
+        style="distributed",
+        family=FAMILY,
+        gain=gain,
+    )
+    check(unit, node, 1, 6, signed, 1, (1.0, 1.0), 0, gain)
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 4])

@@ -225,7 +225,7 @@ def test_emitted_products_without_primitives(tmp_path: Path, family: str, a: int
 @pytest.mark.parametrize(("a", "b"), [(25, 18), (9, 8), (40, 16)])
 def test_primitive_of_a_dsp48e1(tmp_path: Path, a: int, b: int) -> None:
     """Against the model of the primitive that Yosys comes with."""
-    share = Path(importlib.util.find_spec("pyosys").origin).parent / "share"  # type: ignore
+    share = Path(importlib.util.find_spec("pyosys").origin).parent / "share"
     text = (share / "xilinx" / "cells_sim.v").read_text()
     start = text.index("module DSP48E1 (")
     (tmp_path / "dsp48e1.v").write_text(

@@ -35,7 +35,7 @@ def unit_of(
         at_once=at_once,
         pe=pe,
         mantissas=mantissas,
-        scale=scale,  # type: ignore[arg-type]
+        scale=scale,
         dsp=dsp,
         period=period,
         style="distributed",

@@ -125,7 +125,7 @@ def test_it_never_makes_the_engine_wait(drawn: tuple[Geometry, int, int]) -> Non
     ],
 )
 def test_special_shapes(node: object, pe: int, simd: int, style: str) -> None:
-    geo = geometry(node, signed=False)  # type: ignore[arg-type]
+    geo = geometry(node, signed=False)
     assert interval(geo, pe, simd, style) == cycles(geo, ints(pe), ints(simd))
 
 
@@ -218,7 +218,7 @@ def least_depth(geo: Geometry, pe: int, simd: int) -> int:
 @settings(max_examples=150, deadline=None)
 @given(convs(channels=3, side=9, groups=3), st.data())
 def test_the_depth_is_enough(node: object, data: st.DataObject) -> None:
-    geo = geometry(node, signed=False)  # type: ignore[arg-type]
+    geo = geometry(node, signed=False)
     pe, simd = foldings(geo, "pixel")
     assume(len(pe) and not cost.pointwise(geo))
     at = data.draw(st.integers(0, len(pe) - 1))

@@ -65,7 +65,7 @@ def chains(draw: st.DrawFn, columns: int | None = None) -> Chain:
         values[:, 0] *= UNIT
         stages.append(
             Stage(
-                factor=None,  # type: ignore[arg-type]  # what the search does not read
+                factor=None,  # what the search does not read
                 tensors=tuple(known),
                 choice=np.arange(len(options)),
                 bits=ints([list(b) for b, _ in options]).reshape(len(options), len(known)),
@@ -145,7 +145,7 @@ def test_least_loss_with_a_tensor_that_one_stage_touches() -> None:
     """As the input where its precision is searched."""
     values = ints([[3], [2]]) * UNIT
     stage = Stage(
-        factor=None,  # type: ignore[arg-type]
+        factor=None,
         tensors=("input",),
         choice=ints([0, 1]),
         bits=ints([[0], [1]]),
@@ -257,7 +257,7 @@ def test_every_label_gives_up_on_too_many(monkeypatch: pytest.MonkeyPatch) -> No
     """Sixteen designs, no two alike: four bits of a number against its complement."""
     stages = [
         Stage(
-            factor=None,  # type: ignore[arg-type]
+            factor=None,
             tensors=(),
             choice=ints([0, 1]),
             bits=ints([[], []]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from syq_dse.cost.counts import Counts
-from syq_dse.cost.integers import ints
+from syq_dse.cost.integers import code_range, ints, range_bits
 from syq_dse.network import Add, Node
 
 MERGED = 4
@@ -25,7 +25,7 @@ class Operand:
 
     @property
     def limits(self) -> tuple[int, int]:
-        least, most = limits(self.bits, self.signed)
+        least, most = code_range(self.bits, self.signed)
         return least << self.offset, most << self.offset
 
 
@@ -41,21 +41,21 @@ class Clip:
     @property
     def width(self) -> int:
         """Bits of the number."""
-        return width(self.least, self.most)
+        return range_bits(self.least, self.most)
 
     @property
     def under(self) -> bool:
-        return self.least < limits(self.bits, self.signed)[0]
+        return self.least < code_range(self.bits, self.signed)[0]
 
     @property
     def over(self) -> bool:
-        return self.most > limits(self.bits, self.signed)[1]
+        return self.most > code_range(self.bits, self.signed)[1]
 
     @property
     def stored(self) -> int:
         """Bits of a code that are not always 0 or copies of its sign."""
-        low, high = limits(self.bits, self.signed)
-        return width(max(self.least, low), max(0, min(self.most, high)))
+        low, high = code_range(self.bits, self.signed)
+        return range_bits(max(self.least, low), max(0, min(self.most, high)))
 
     @property
     def sign(self) -> bool:
@@ -87,18 +87,6 @@ class Clip:
     def clipped(self) -> int:
         """Bits that a LUT clips."""
         return self.stored - self.sign if self.inputs else 0
-
-
-def limits(bits: int, signed: bool) -> tuple[int, int]:
-    """The least and the largest code."""
-    return (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-
-
-def width(least: int, most: int) -> int:
-    """Bits that hold every number of a range: two's complement where it goes below zero."""
-    if least >= 0:
-        return most.bit_length()
-    return max((-1 - least).bit_length(), most.bit_length() if most > 0 else 0) + 1
 
 
 def operands(

@@ -10,7 +10,16 @@ import numpy as np
 
 from syq_dse.cost.counts import Counts
 from syq_dse.cost.folding import Folding, Geometry, ResType
-from syq_dse.cost.integers import Ints, bit_length, cdiv, clog2, ints
+from syq_dse.cost.integers import (
+    Ints,
+    Range,
+    bit_length,
+    cdiv,
+    clog2,
+    code_range,
+    ints,
+    range_bits,
+)
 from syq_dse.scheme import LayerScheme, weight_bits, weight_max
 
 
@@ -244,24 +253,10 @@ def mac(
     )
 
 
-Range = tuple[int, int]
-"""Lowest and highest value of an operand."""
-
-
-def range_bits(low: int, high: int) -> int:
-    """Bits that hold every value of a range, signed where it has negative ones.
-
-    >>> range_bits(0, 15), range_bits(-16, 15)
-    (4, 5)
-    """
-    return high.bit_length() if low >= 0 else max(high, ~low).bit_length() + 1
-
-
 def operand_range(bits: int, signed: bool, factor: int = 1) -> Range:
     """Range of `factor` activations of a precision, or of one that may be masked."""
-    if signed:
-        return -factor * 2 ** (bits - 1), factor * (2 ** (bits - 1) - 1)
-    return 0, factor * (2**bits - 1)
+    low, high = code_range(bits, signed)
+    return factor * low, factor * high
 
 
 def field_range(code_bits: int, bits: int) -> Range:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from syq_dse.cost.counts import Counts, Memory
-from syq_dse.cost.integers import cdiv, clog2, ints
-from syq_dse.cost.units.add import Clip, Operand, adder_bits, limits, width
+from syq_dse.cost.integers import cdiv, clog2, code_range, ints, range_bits
+from syq_dse.cost.units.add import Clip, Operand, adder_bits
 from syq_dse.network import GlobalAvgPool, Node
 
 GAIN_BITS = 16
@@ -180,8 +180,8 @@ def sums(node: Node, parts: tuple[Step, ...]) -> tuple[int, ...]:
 
 def sum_width(pixels: int, bits: int, signed: bool) -> int:
     """Bits of a sum of codes."""
-    least, most = limits(bits, signed)
-    return width(pixels * least, pixels * most)
+    least, most = code_range(bits, signed)
+    return range_bits(pixels * least, pixels * most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +266,9 @@ def multiples(factor: int) -> list[Multiple]:
 def gain_clip(gain: Gain, pixels: int, bits: int, signed: bool, out_bits: int) -> Clip:
     """The range of means before they are clipped."""
     half = (1 << gain.shift) >> 1
-    least, most = (pixels * end * gain.factor + half >> gain.shift for end in limits(bits, signed))
+    least, most = (
+        pixels * end * gain.factor + half >> gain.shift for end in code_range(bits, signed)
+    )
     return Clip(least=least, most=most, bits=out_bits, signed=signed)
 
 
@@ -274,8 +276,10 @@ def gain_bits(gain: Gain, pixels: int, bits: int, signed: bool) -> int:
     """Bits of the adders of a constant product, and one where it is rounded."""
     total = int(gain.shift > 0)
     for adder in multiples(gain.factor):
-        ends = [adder.left * pixels * end for end in limits(bits, signed)]
-        left = Operand(bits=width(min(ends), max(ends)), signed=signed or adder.left < 0, offset=0)
+        ends = [adder.left * pixels * end for end in code_range(bits, signed)]
+        left = Operand(
+            bits=range_bits(min(ends), max(ends)), signed=signed or adder.left < 0, offset=0
+        )
         x = Operand(bits=sum_width(pixels, bits, signed), signed=signed, offset=adder.position)
         whole = adder.reverse and adder.left > 1  # what is subtracted reaches over all of x
         total += x.bits if whole else adder_bits((left, x))

@@ -17,16 +17,6 @@ from syq_dse.cost.integers import Ints, bit_length, cdiv, clog2, ints
 Flags = npt.NDArray[np.bool_]
 
 
-def word_channels(geo: Geometry, pe: Ints, simd: Ints) -> Ints:
-    """As in cost/folding.py."""
-    return folding.word_channels(geo, pe, simd)
-
-
-def words_at_once(geo: Geometry, pe: Ints, simd: Ints) -> Ints:
-    """Words that come in together: one."""
-    return folding.word_channels(geo, pe, simd) * 0 + 1
-
-
 def window(geo: Geometry, bits: int, pe: Ints, simd: Ints) -> Counts:
     """Counts of the unit that turns a feature map into windows of k * k pixels.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from syq_dse import catalogue, network
 from syq_dse.cost.folding import RES_TYPES, Folding, Geometry, foldings, geometry
 from syq_dse.network import Node
 from syq_dse.scheme import (
+    GRANULARITIES,
     SCALES,
     WEIGHTS,
     LayerScheme,
@@ -20,6 +23,8 @@ from syq_dse.scheme import (
     tensors,
     weight_bits,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,11 @@ def layers() -> tuple[tuple[Node, bool], ...]:
     return tuple(found)
 
 
+def _one(rng: np.random.Generator, options: Sequence[T]) -> T:
+    """One of some options, each as likely; `rng.choice` would lose its type."""
+    return options[int(rng.integers(len(options)))]
+
+
 def draw_engine(rng: np.random.Generator, largest: int = 2048) -> Engine:
     """A layer, a scheme and a folding, small ones as likely as large ones.
 
@@ -54,18 +64,13 @@ def draw_engine(rng: np.random.Generator, largest: int = 2048) -> Engine:
         node, signed = layers()[rng.integers(len(layers()))]
         geo = geometry(node, signed)
         low = rng.random() < 0.7  # few bits are what the project is for
-        weights: Weights = rng.choice(["binary", "ternary"] if low else list(WEIGHTS))
-        granularity = str(rng.choice(["layer", "row", "pixel", "channel"]))
+        codebooks: tuple[Weights, ...] = ("binary", "ternary") if low else WEIGHTS
+        weights = _one(rng, codebooks)
+        granularity = _one(rng, GRANULARITIES)
         if not has_granularity(node) and granularity != "channel":
             granularity = "layer"
-        layer = normal(
-            node,
-            LayerScheme(
-                weights=str(weights),  # type: ignore[arg-type]
-                granularity=granularity,  # type: ignore[arg-type]
-                scale=str(rng.choice(SCALES)),  # type: ignore[arg-type]
-            ),
-        )
+        scale = _one(rng, SCALES)
+        layer = normal(node, LayerScheme(weights=weights, granularity=granularity, scale=scale))
         bits = int(rng.integers(1, 9)) if not signed else int(rng.integers(2, 9))
         pe, simd = foldings(geo, layer.granularity)
         size = pe * simd * bits * weight_bits(layer.weights)

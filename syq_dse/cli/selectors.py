@@ -1,0 +1,64 @@
+"""The options that choose one design, which several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from syq_dse import network, target
+from syq_dse.cost import design
+from syq_dse.cost.estimate import LIMIT
+from syq_dse.cost.fpga import Pricing, pricing
+
+OPTIONS = (
+    click.option("--network", "name", required=True, help="A shipped network or a TOML file."),
+    click.option("--target", "board", required=True, help="A shipped board or a TOML file."),
+    click.option(
+        "--scheme", type=click.Path(path_type=Path), help="Scheme or point, TOML or JSON."
+    ),
+    click.option(
+        "--uniform", metavar="WEIGHTS,BITS,GRANULARITY[,SCALE]", help="One choice for all."
+    ),
+    click.option("--interval", type=click.IntRange(min=1), help="Cycles between two images."),
+    click.option("--fps", type=float, help="Images a second, in place of --interval."),
+    click.option("--clock", "clock_mhz", type=float, help="Clock [MHz]; default: the board's."),
+    click.option(
+        "--limit", type=float, default=LIMIT, show_default=True, help="Most to fill, 0 to 1."
+    ),
+)
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def design_options(command: Command) -> Command:
+    """Give a command the options that `settled` takes, in their order."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def settled(
+    name: str,
+    board: str,
+    scheme: Path | None,
+    uniform: str | None,
+    interval: int | None,
+    fps: float | None,
+    clock_mhz: float | None,
+    limit: float,
+) -> tuple[network.Network, Pricing, design.Settled]:
+    """The network, the prices of its board, and the design that the options ask for.
+
+    Raises:
+        click.UsageError: options that exclude each other, or none where one is needed.
+    """
+    if (scheme is None) == (uniform is None):
+        raise click.UsageError("give either --scheme FILE or --uniform WEIGHTS,BITS,GRANULARITY")
+    if interval is not None and fps is not None:
+        raise click.UsageError("give either --interval or --fps")
+    net, prices = network.load(name), pricing(target.load(board))
+    asked = design.read(net, scheme) if scheme is not None else design.uniform(net, str(uniform))
+    return net, prices, design.settle(prices, net, asked, interval, fps, clock_mhz, limit)
