@@ -18,6 +18,8 @@ class Memory:
     banks: Any = 1
     constant: bool = False  # never written: a table in LUTs, or loaded with the bitstream
     registered: bool = True  # the read port has a register; a block memory always has
+    rare: float = 0.5  # of a constant's columns: the share of the rarer bit
+    alike: Any = 0  # of a constant's columns: those that repeat another
     in_luts: bool = False  # read in the cycle of its address, which only LUTs do
 
 
@@ -25,7 +27,7 @@ class Memory:
 class Counts:
     """Exact counts of one unit, for many foldings at once.
 
-    `lut` names what LUTs are spent on; a family's calibration has a price for each name.
+    `lut` names what LUTs are spent on; a family's calibration has prices for each name.
     """
 
     lut: Mapping[str, Any]  # [bits], by what they do

@@ -98,6 +98,7 @@ def _layer(layer: LayerCost) -> dict[str, Any]:
         "ram_style": fold.ram_style if fold else None,
         "cycles": layer.cycles,
         "units": {name: _unit(unit) for name, unit in layer.units.items()},
+        "total": _unit(layer.total),
     }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from syq_dse.cost.counts import Counts
 from syq_dse.cost.folding import Folding, Geometry, RamStyle, ResType, word_channels
-from syq_dse.cost.fpga import Pricing, Resources, resources
+from syq_dse.cost.fpga import Pricing, Resources, resources, settled
 from syq_dse.cost.integers import Ints, ints
 from syq_dse.cost.timing import Queue
 from syq_dse.cost.units import fifo as fifos
@@ -101,7 +101,7 @@ def _requants(
     """Resources of each method, and the index of the one with the smallest share of the part."""
     rows = [resources("requant", counts, pricing) for counts in options.values()]
     stacked = np.stack(np.broadcast_arrays(*rows))
-    return stacked, np.argmin(pricing.share_of(stacked), axis=0)
+    return stacked, np.argmin(pricing.share_of(settled(stacked)), axis=0)
 
 
 def requant_counts(
@@ -117,10 +117,11 @@ def requant_counts(
     """What each method of requantisation takes; residual branches are signed, so they multiply."""
     period = geo.fan_in // simd
     port = pricing.family.multiplier[0]
-    multiplied = requants.multiply(acc, out_bits, geo.c_out, pe, period, res == "dsp", port)
+    alike = requants.repeated(acc, geo.fan_in)
+    multiplied = requants.multiply(acc, out_bits, geo.c_out, pe, period, res == "dsp", port, alike)
     found: dict[requants.Method, Counts] = {"multiply": multiplied}
     if not out.signed:
-        found["thresholds"] = requants.thresholds(acc, out_bits, geo.c_out, pe, period)
+        found["thresholds"] = requants.thresholds(acc, out_bits, geo.c_out, pe, period, alike)
     return found
 
 

@@ -21,8 +21,8 @@ from syq_dse.cost.folding import (
     lanes,
     least_cycles,
 )
-from syq_dse.cost.fpga import COLUMNS, Pricing, as_mapping
-from syq_dse.cost.integers import Ints, ints
+from syq_dse.cost.fpga import COLUMNS, Pricing, Resources, as_mapping, settled
+from syq_dse.cost.integers import ints
 from syq_dse.errors import InfeasibleError, InputError, unknown
 from syq_dse.network import Network, Node
 from syq_dse.scheme import LayerScheme, Scheme, normal, tensors
@@ -36,7 +36,8 @@ class LayerCost:
     """One layer of a priced design; `scheme` and `folding` are for layers with weights."""
 
     name: str
-    units: Mapping[str, Mapping[str, int]]  # unit to column of COLUMNS to count
+    units: Mapping[str, Mapping[str, int]]  # unit to column of COLUMNS to count, each by itself
+    total: Mapping[str, int]  # by column of COLUMNS; LUTs that units share count once
     input_bits: int
     output_bits: int
     cycles: int  # an image
@@ -178,7 +179,8 @@ def estimate(
             layers.append(
                 LayerCost(
                     name=node.name,
-                    units={unit: as_mapping(row) for unit, row in units.items()},
+                    units={unit: as_mapping(settled(row)) for unit, row in units.items()},
+                    total=as_mapping(settled(np.sum(list(units.values()), axis=0))),
                     input_bits=max(bits),
                     output_bits=out_bits,
                     cycles=taken,
@@ -186,10 +188,7 @@ def estimate(
                     folding=fold,
                 )
             )
-    total = {
-        column: sum(unit[column] for layer in layers for unit in layer.units.values())
-        for column in COLUMNS
-    }
+    total = {column: sum(layer.total[column] for layer in layers) for column in COLUMNS}
     return Cost(
         layers=tuple(layers),
         total=total,
@@ -248,18 +247,18 @@ def _cheapest(
     shared = engine.window_unit(pricing, geo, bits, pe, simd)
     shared = shared + engine.input_unit(pricing, geo, bits, queue, pe, simd)
     shared = shared + engine.output_unit(pricing, out_bits, pe, lanes(node.out_shape, interval))
-    by_res: dict[ResType, Ints] = {}
+    by_res: dict[ResType, Resources] = {}
     for res in engine.res_types(pricing):
         mac = engine.mac_unit(pricing, geo, layer, bits, pe, simd, res)
         scale = engine.scale_unit(pricing, geo, layer, bits, pe, simd, res)
         requant = engine.requant_unit(pricing, geo, acc, out, out_bits, pe, simd, res)
-        by_res[res] = pricing.share_of(mac + scale + requant)
-    by_ram: dict[RamStyle, Ints] = {
-        style: pricing.share_of(engine.weights_unit(pricing, geo, layer.weights, pe, simd, style))
+        by_res[res] = shared + mac + scale + requant
+    by_ram: dict[RamStyle, Resources] = {
+        style: engine.weights_unit(pricing, geo, layer.weights, pe, simd, style)
         for style in engine.ram_styles(pricing, geo)
     }
     pairs = [(res, ram) for res in by_res for ram in by_ram]
-    share = np.stack([by_res[res] + by_ram[ram] for res, ram in pairs]) + pricing.share_of(shared)
+    share = pricing.share_of(settled(np.stack([by_res[res] + by_ram[ram] for res, ram in pairs])))
     index, best = np.unravel_index(int(np.argmin(share)), share.shape)
     res, ram = pairs[int(index)]
     return Folding(pe=int(pe[best]), simd=int(simd[best]), res_type=res, ram_style=ram)

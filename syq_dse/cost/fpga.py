@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from syq_dse.cost import prices
 from syq_dse.cost.counts import Counts, Memory
 from syq_dse.cost.folding import RamStyle
 from syq_dse.cost.integers import Ints, cdiv, clog2, ints
+from syq_dse.cost.selects import selectors
 from syq_dse.target import Board, Family, load_family
 
 COLUMNS = ("lut", "ff", "dsp", "bram18", "uram", "lutram", "dram_bits", "energy_pj")
@@ -21,8 +23,32 @@ COLUMNS = ("lut", "ff", "dsp", "bram18", "uram", "lutram", "dram_bits", "energy_
 
 LUT, FF, DSP, BRAM18, URAM, LUTRAM, DRAM, ENERGY = range(len(COLUMNS))
 
+HALVES = len(COLUMNS)
+"""Halves of LUTs, a column behind COLUMNS until `settled`.
+
+A LUT of six inputs holds two functions of few inputs, so that LUTs do not add up: two units may
+share what each leaves free. What adds up are LUTs of three inputs and more (the column LUT until
+then) and halves: two for five or six inputs, one for fewer. They take
+max(LUTs, halves / 2), as Yosys estimates logic cells. Families of four-input LUTs have no halves.
+"""
+
+Floats = npt.NDArray[np.float64]
+
 Resources = Ints
-"""Counts with the last axis COLUMNS."""
+"""Counts with the last axis COLUMNS and HALVES, which add up; or, `settled`, COLUMNS."""
+
+
+def settled(rows: Resources) -> Resources:
+    """What rows of counts take: shape (..., COLUMNS and HALVES) to (..., COLUMNS).
+
+    >>> row = np.zeros(HALVES + 1, dtype=np.int64)
+    >>> row[[LUT, HALVES]] = 10, 27
+    >>> int(settled(row)[LUT])
+    14
+    """
+    out = rows[..., :HALVES].copy()
+    np.maximum(out[..., LUT], (rows[..., HALVES] + 1) >> 1, out=out[..., LUT])
+    return out
 
 
 @dataclass(frozen=True)
@@ -51,7 +77,7 @@ class Pricing:
         return np.rint(share * PART).astype(np.int64)
 
     def share_of(self, rows: Resources) -> Ints:
-        """The part of the board that rows of resources take [10^-9 of it].
+        """The part of the board that settled rows of resources take [10^-9 of it].
 
         Reading DRAM counts as one whole part, so that weights leave the chip only when they do not
         fit on it. Shape: rows (..., COLUMNS), result (...).
@@ -77,28 +103,30 @@ def pricing(board: Board) -> Pricing:
 def resources(
     unit: str, counts: Counts, pricing: Pricing, ram_style: RamStyle | None = None
 ) -> Resources:
-    """Resources of one unit, shape (foldings, COLUMNS).
+    """Resources of one unit, shape (foldings, COLUMNS and HALVES).
 
-    LUTs are rounded up a unit, energy to the nearest pJ. A memory is mapped as `ram_style` says;
-    None takes the one of the smallest share of the part.
+    LUTs and halves are rounded up a unit, energy to the nearest pJ. A memory is mapped as
+    `ram_style` says; None takes the one of the smallest share of the part.
 
     Raises:
         InputError: the calibration has no price of the unit or of one of its counts.
     """
     price = pricing.lut.of(unit, counts.lut)
-    lut: Any = 0.0
     logic: Any = False
+    pair: Any = np.zeros(2)  # LUTs and halves
     for name, bits in counts.lut.items():
-        lut = lut + price[name] * bits
-        logic = logic | (np.asarray(bits) > 0)
+        bits = np.asarray(bits)
+        pair = pair + bits[..., None] * np.array(price[name])
+        logic = logic | (bits > 0)
     if counts.lut:  # what has no logic at all has no handshake either
-        lut = np.ceil(lut + (price[prices.CONSTANT] - 1e-9) * logic)
+        own = np.array(price[prices.CONSTANT]) - 1e-9
+        pair = np.ceil(pair + own * np.asarray(logic)[..., None])
     energy: Any = 0.0
     for name, bits in counts.work.items():
         energy = energy + pricing.energy.pj_per_bit[name] * bits
-    size = np.broadcast(lut, counts.ff, counts.dsp, energy).shape
-    out = np.zeros((*size, len(COLUMNS)), dtype=np.int64)
-    out[..., LUT] = lut
+    size = np.broadcast(pair[..., 0], counts.ff, counts.dsp, energy).shape
+    out = np.zeros((*size, HALVES + 1), dtype=np.int64)
+    out[..., LUT], out[..., HALVES] = pair[..., 0], pair[..., 1]
     out[..., FF] = counts.ff
     out[..., DSP] = counts.dsp
     out[..., DRAM] = counts.dram_bits
@@ -119,7 +147,7 @@ def map_memory(memory: Memory, pricing: Pricing, ram_style: RamStyle | None = No
         return MAPS[ram_style](memory, pricing.family)
     options = [MAPS[style](memory, pricing.family) for style in styles(memory, pricing)]
     stacked = np.stack(options)
-    best = np.argmin(pricing.share_of(stacked), axis=0)
+    best = np.argmin(pricing.share_of(settled(stacked)), axis=0)
     chosen: Resources = np.take_along_axis(stacked, best[None, ..., None], axis=0)[0]
     return chosen
 
@@ -136,7 +164,7 @@ def chosen_style(memory: Memory, pricing: Pricing) -> RamStyle:
     """The style of one memory, of the smallest share of the part, as `map_memory` takes it."""
     options = styles(memory, pricing)
     rows = np.stack([MAPS[style](memory, pricing.family).reshape(-1) for style in options])
-    return options[int(np.argmin(pricing.share_of(rows)))]
+    return options[int(np.argmin(pricing.share_of(settled(rows))))]
 
 
 def distributed(memory: Memory, family: Family) -> Resources:
@@ -145,73 +173,112 @@ def distributed(memory: Memory, family: Family) -> Resources:
     word = depth <= 1
     out = _empty(width, depth, banks)
     if memory.constant:
-        out[..., LUT] = np.where(word, 0, table_luts(width, depth, family) * banks)
+        taken = table_luts(width - memory.alike, depth, family, memory.rare)
     else:
-        stores, joins = _lutram(width, depth, family)
+        stores, (joins, halves) = _lutram(width, depth, family)
         out[..., LUTRAM] = np.where(word, 0, stores * banks)
-        out[..., LUT] = np.where(word, 0, (stores + joins) * banks)
+        taken = stores + joins, 2 * stores * (family.lut_inputs >= 6) + halves
+    for column, count in zip((LUT, HALVES), taken, strict=True):
+        out[..., column] = np.where(word, 0, count * banks)
     _registers(out, memory, word, width * depth * banks)
     if memory.registered:
         out[..., FF] += np.where(word, 0, width * banks)
     return out
 
 
-def table_luts(width: Ints, depth: Ints, family: Family) -> Ints:
-    """LUTs of a table of constants that look random.
+def table_luts(width: Ints, depth: Ints, family: Family, rare: float = 0.5) -> tuple[Ints, Ints]:
+    """LUTs and halves of a table of constants that look random.
 
-    Columns that are equal share their LUTs: of 2**depth functions, `width` drawn at random are so
-    many different ones. With one address bit a column is a wire; with two, two columns share a LUT.
-    Source of the figures past one LUT a column: Yosys 0.70, tables of 2 to 4096 words.
+    Columns that are equal or inverse share their LUTs; with one address bit, or where it is an
+    address bit, a column is a wire. Source of the figures past one LUT a column: Yosys 0.70,
+    tables of 2 to 4096 words.
+
+    Args:
+        rare: share of the rarer bit of a column.
     """
+    different = width + depth * 0.0
+    for words in range(1, FEW_WORDS + 1):
+        here = depth == words
+        if here.any():
+            classes = _columns(words, rare)
+            drawn = (-np.expm1(np.multiply.outer(width, classes[1]))) @ classes[0]
+            different = np.where(here, drawn, different)
     if family.lut_inputs >= 6:  # blocks of 256 words are four LUTs a column; three take a fourth
         blocks, rest = depth // 256, cdiv(depth % 256, family.rom_depth_per_lut)
         column = 4 * blocks + rest + (rest == 3) + cdiv(blocks + (rest > 0) - 1, 3)
-        few = 0.31
+        luts, halves = np.where(depth <= 4, 0, column), np.where(depth <= 16, 1, 2 * column)
     else:
         tiles = cdiv(depth, family.rom_depth_per_lut)
-        column = np.where(tiles <= 8, tiles, tiles * 1.4)
-        few = 0.62
-    share = np.where(depth <= 2, 0.0, np.where(depth <= 4, few, column))
-    different = width
-    if (depth <= FEW_WORDS).any():
-        functions = 2.0 ** np.minimum(depth, 2 * FEW_WORDS)
-        drawn = functions * -np.expm1(width * np.log1p(-1 / functions))
-        different = np.where(depth <= FEW_WORDS, np.minimum(drawn, width), width)
+        luts, halves = np.where(tiles <= 8, tiles, tiles * 1.4), depth * 0
     # rounded first: the last digit of a logarithm depends on how many are taken at once
-    luts: Ints = np.ceil(np.round(share * different, 6)).astype(np.int64)
-    return luts
+    taken = [np.ceil(np.round(part * different, 6)).astype(np.int64) for part in (luts, halves)]
+    return taken[0], taken[1]
 
 
 FEW_WORDS = 16
 """A table of more words has too many functions for two of its columns to be equal."""
 
 
-def _lutram(width: Ints, depth: Ints, family: Family) -> tuple[Ints, Ints]:
-    """LUTs that store, and LUTs that join the depth, of a memory.
+@cache
+def _columns(words: int, rare: float) -> tuple[Floats, Floats]:
+    """Columns of a table that need a LUT, a function and its inverse being one.
 
-    Yosys takes the shape that needs the fewest of both, of equal ones the deeper. Write enables of
-    the tiles are decoded and their outputs multiplexed.
+    By the number of rare bits in them: how many there are, and the logarithm of the share of
+    random columns that are none of one of them.
     """
-    stores = joins = width * 0
-    for index, ram in enumerate(sorted(family.lutram, key=lambda ram: -ram.depth)):
-        rows = cdiv(depth, ram.depth)
-        takes = rows * cdiv(width, ram.width) * ram.lut
-        needs = _row_joins(width, rows, family)
-        less = (takes + needs < stores + joins) if index else takes >= 0
-        stores, joins = np.where(less, takes, stores), np.where(less, needs, joins)
-    return stores, joins
+    ones = np.arange(1, words // 2 + 1)
+    count = np.array([comb(words, int(k)) for k in ones], dtype=np.float64)
+    count[2 * ones == words] /= 2
+    share = rare**ones * (1 - rare) ** (words - ones) + rare ** (words - ones) * (1 - rare) ** ones
+    address = (words - 1).bit_length()
+    if words == 2**address:  # address bits themselves
+        count[-1:] -= address
+    elif words == 3:
+        count -= address
+    return count, np.log1p(-share)
 
 
-def _row_joins(width: Ints, rows: Ints, family: Family) -> Ints:
-    """LUTs that join the rows of a deep memory: their enables, and a multiplexer a bit.
+def _lutram(width: Ints, depth: Ints, family: Family) -> tuple[Ints, tuple[Ints, Ints]]:
+    """LUTs that store, and LUTs and halves that join the depth, of a memory.
 
-    Six inputs hold a 4:1 multiplexer. With four the figures are those of Yosys 0.70.
+    Yosys takes the shape of the least cost: the LUTs of it that are used, and a quarter of one for
+    each bit of a word that rows join; of equal ones the deeper. Write enables of the rows are
+    decoded and their outputs multiplexed. Source: Yosys 0.70, memory_libmap and its descriptions;
+    120 memories of 2 to 300 words and 1 to 64 bits.
+    """
+    stores = rows = width * 0
+    least = np.inf * np.ones(np.broadcast_shapes(width.shape, depth.shape))
+    for ram in sorted(family.lutram, key=lambda ram: -ram.depth):
+        tiles = cdiv(depth, ram.depth)
+        cost = (
+            tiles * ram.lut * width / ram.width + (tiles - 1) * width / 4 + tiles * (tiles > 1) / 4
+        )
+        less = cost < least
+        least = np.where(less, cost, least)
+        stores = np.where(less, tiles * cdiv(width, ram.width) * ram.lut, stores)
+        rows = np.where(less, tiles, rows)
+    return stores, _row_joins(width, rows, family, of_lutram=True)
+
+
+def _row_joins(
+    width: Ints, rows: Ints, family: Family, of_lutram: bool = False
+) -> tuple[Ints, Ints]:
+    """LUTs and halves that join the rows of a deep memory: enables, and a multiplexer a bit.
+
+    Six inputs hold a 4:1 multiplexer. Four hold a 2:1, the slices' own multiplexers join them; what
+    Yosys 0.70 makes behind LUTRAM of that family takes more, as seen.
     """
     if family.lut_inputs >= 6:
-        ways = cdiv(rows - 1, 3)
-    else:
+        wide, narrow = selectors(rows)
+        enables = np.where(rows > 1, rows, 0)
+        return (
+            width * (wide + narrow) + enables * (rows > 2),
+            width * (2 * wide + narrow) + enables,
+        )
+    ways = cdiv(rows, 2)
+    if of_lutram:
         ways = np.select([rows <= 3, rows == 4, rows <= 8], [rows - 1, 4, 6], rows * 4 // 3)
-    return np.where(rows > 1, width * ways + rows, 0)
+    return np.where(rows > 1, width * ways + rows, 0), rows * 0
 
 
 def block_shape(width: int, depth: int, family: Family) -> tuple[int, int]:
@@ -230,7 +297,8 @@ def block(memory: Memory, family: Family) -> Resources:
     best = np.argmin(each, axis=0)
     rows = cdiv(depth, ints([d for d, _ in family.bram18])[best])
     out[..., BRAM18] = np.where(word, 0, each.min(axis=0) * banks)
-    out[..., LUT] = np.where(word, 0, _row_joins(width, rows, family) * banks)
+    for column, joins in zip((LUT, HALVES), _row_joins(width, rows, family), strict=True):
+        out[..., column] = np.where(word, 0, joins * banks)
     _registers(out, memory, word, width * depth * banks)
     out[..., FF] += np.where(word, 0, clog2(rows) * banks)
     return out
@@ -245,7 +313,8 @@ def ultra(memory: Memory, family: Family) -> Resources:
     tile, columns = family.uram
     rows = cdiv(depth, tile)
     out[..., URAM] = np.where(word, 0, rows * cdiv(width, columns) * banks)
-    out[..., LUT] = np.where(word, 0, _row_joins(width, rows, family) * banks)
+    for column, joins in zip((LUT, HALVES), _row_joins(width, rows, family), strict=True):
+        out[..., column] = np.where(word, 0, joins * banks)
     _registers(out, memory, word, width * depth * banks)
     out[..., FF] += np.where(word, 0, clog2(rows) * banks)
     return out
@@ -262,9 +331,9 @@ def _registers(out: Resources, memory: Memory, word: npt.NDArray[np.bool_], bits
 
 def _empty(*sizes: Ints) -> Resources:
     shape = np.broadcast_shapes(*(s.shape for s in sizes))
-    return np.zeros((*shape, len(COLUMNS)), dtype=np.int64)
+    return np.zeros((*shape, HALVES + 1), dtype=np.int64)
 
 
 def as_mapping(row: Ints) -> Mapping[str, int]:
-    """One row of resources by column name."""
+    """One settled row of resources by column name."""
     return {name: int(value) for name, value in zip(COLUMNS, row, strict=True)}

@@ -25,8 +25,10 @@ def window(geo: Geometry, bits: int, fold: Folding) -> Parameters:
 
 
 def weights(geo: Geometry, layer: LayerScheme, fold: Folding) -> Parameters:
+    code = weight_bits(layer.weights)
     return {
-        "width": fold.pe * fold.simd * weight_bits(layer.weights),
+        "code_bits": code,
+        "width": fold.pe * fold.simd * code,
         "depth": geo.c_out * geo.fan_in // (fold.pe * fold.simd),
         "ram_style": fold.ram_style,
     }

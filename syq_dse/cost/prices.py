@@ -26,13 +26,14 @@ MOST_LUT_UNIT = 10_000.0
 """LUTs of a unit's constant."""
 
 
-def _check_prices(name: str, prices: Mapping[str, float], most: float | None = None) -> None:
-    for key, value in prices.items():
+Pair = tuple[float, float]
+"""LUTs of three inputs and more, and halves (cost.fpga.HALVES), of one bit of something."""
+
+
+def _check_positive(name: str, values: Mapping[str, float]) -> None:
+    for key, value in values.items():
         if not value >= 0:  # NaN neither
             raise InputError(f"{name}.{one_line(key)} must not be negative, got {value}")
-        limit = MOST_LUT_UNIT if most is not None and key == CONSTANT else most
-        if limit is not None and value > limit:
-            raise InputError(f"{name}.{one_line(key)} must be at most {limit:g} LUTs, got {value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ class UnitPrices:
     """LUTs of one unit, by what its counts name and a constant; from how many runs, how good."""
 
     runs: int = 0  # units that were synthesised; 0: nothing was fitted
-    lut: dict[str, float]  # LUTs a bit of `Counts.lut`, and CONSTANT
+    lut: dict[str, Pair]  # a bit of `Counts.lut`, and CONSTANT
     # least and most of each parameter that was synthesised
     valid: dict[str, tuple[int, int]] = field(default_factory=dict)
     # of counts against synthesis, on runs that the fit had not seen; see rtl/fit.py
@@ -49,7 +50,14 @@ class UnitPrices:
     def __post_init__(self) -> None:
         if self.runs < 0:
             raise InputError(f"runs must not be negative, got {self.runs}")
-        _check_prices("lut", self.lut, MOST_LUT)
+        for place in (0, 1):
+            _check_positive("lut", {name: pair[place] for name, pair in self.lut.items()})
+        for name, pair in self.lut.items():
+            limit = MOST_LUT_UNIT if name == CONSTANT else MOST_LUT
+            if max(pair) > limit:
+                raise InputError(
+                    f"lut.{one_line(name)} must be at most {limit:g} LUTs, got {max(pair)}"
+                )
         if CONSTANT not in self.lut:
             raise InputError(f"lut: the key '{CONSTANT}' is missing")
         for name, (least, most) in self.valid.items():
@@ -57,7 +65,7 @@ class UnitPrices:
                 raise InputError(
                     f"valid.{one_line(name)} must be [least, most], got [{least}, {most}]"
                 )
-        _check_prices("error", self.error)
+        _check_positive("error", self.error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +84,7 @@ class LutPrices:
             name = one_line(unfitted[0]) if unfitted else "units"
             raise InputError(f"status: calibrated needs runs of every unit, got none of {name}")
 
-    def of(self, unit: str, features: Iterable[str] = ()) -> dict[str, float]:
+    def of(self, unit: str, features: Iterable[str] = ()) -> dict[str, Pair]:
         """The LUT prices of one unit.
 
         Raises:
@@ -105,7 +113,7 @@ class EnergyPrices:
     pj_per_bit: dict[str, float]
 
     def __post_init__(self) -> None:
-        _check_prices("pj_per_bit", self.pj_per_bit)
+        _check_positive("pj_per_bit", self.pj_per_bit)
 
 
 @cache
@@ -125,7 +133,7 @@ def load_energy(name: str = "energy-fpga") -> EnergyPrices:
 def warnings(prices: LutPrices, unit: str, parameters: Mapping[str, int | str]) -> list[str]:
     """One line for each parameter of a unit that lies outside of what was synthesised.
 
-    >>> mac = UnitPrices(runs=9, lut={"unit": 3.0}, valid={"simd": (1, 288)})
+    >>> mac = UnitPrices(runs=9, lut={"unit": (3.0, 4.0)}, valid={"simd": (1, 288)})
     >>> found = LutPrices(
     ...     family="xcup", status="calibrated", source="", tool="", units={"mac": mac}
     ... )
@@ -155,7 +163,7 @@ def lut_text(prices: LutPrices) -> str:
             "",
             f"[units.{_key(name)}]",
             f"runs = {unit.runs}",
-            f"lut = {_inline({key: repr(value) for key, value in unit.lut.items()})}",
+            f"lut = {_inline({key: f'[{a!r}, {b!r}]' for key, (a, b) in unit.lut.items()})}",
             f"valid = {_inline({key: f'[{a}, {b}]' for key, (a, b) in unit.valid.items()})}",
             f"error = {_inline({key: repr(value) for key, value in unit.error.items()})}",
         ]

@@ -23,7 +23,7 @@ from syq_dse.cost.folding import (
     foldings,
     lanes,
 )
-from syq_dse.cost.fpga import COLUMNS, Pricing, Resources
+from syq_dse.cost.fpga import COLUMNS, HALVES, Pricing, Resources, settled
 from syq_dse.cost.integers import Ints, ints
 from syq_dse.network import INPUT, Network, Node
 from syq_dse.scheme import LayerScheme, Scheme, Tensor, normal, tensors
@@ -290,16 +290,15 @@ def _engine_rows(
         busy = timing.busy(geo, granularity, pe, simd)
         made = [options[i] for i in members]
         base, acc = _engine_bases(pricing, geo, made, in_bits, out, out_bits, pe, simd)
-        share = pricing.share_of(base)
         for t, (interval, (queue, link)) in enumerate(zip(intervals, links, strict=True)):
             meets = np.flatnonzero(taken <= interval)
             joins = _joins(
                 pricing, geo, in_bits, out_bits, acc, queue, link, pe[meets], simd[meets]
             )
-            best = np.argmin(share[..., meets] + pricing.share_of(joins), axis=-1)
+            whole = settled(base[..., meets, :] + joins)
+            best = np.argmin(pricing.share_of(whole), axis=-1)
             pick = meets[best]
-            chosen = np.take_along_axis(base, pick[..., None, None], axis=-2)[..., 0, :]
-            chosen = chosen + np.take_along_axis(joins, best[..., None, None], axis=-2)[..., 0, :]
+            chosen = np.take_along_axis(whole, best[..., None, None], axis=-2)[..., 0, :]
             picks[t, members] = pick
             rows[t, members, ..., :CYCLES] = chosen
             rows[t, members, ..., CYCLES] = taken[pick]
@@ -319,7 +318,8 @@ def _engine_bases(
     pe: Ints,
     simd: Ints,
 ) -> tuple[Resources, Ints]:
-    """What does not depend on the interval: shape (options, in, out, foldings, COLUMNS).
+    """What does not depend on the interval: shape (options, in, out, foldings, COLUMNS
+    and HALVES).
 
     Also the accumulator's bits, shape (options, in). Units are priced once for each of their own
     arguments.
@@ -329,7 +329,7 @@ def _engine_bases(
     products: dict[tuple[LayerScheme, ResType, int], Resources] = {}
     steps: dict[tuple[int, int | None, ResType], Resources] = {}
     base = np.empty(
-        (len(options), len(in_bits), len(out_bits), len(pe), len(COLUMNS)), dtype=np.int64
+        (len(options), len(in_bits), len(out_bits), len(pe), HALVES + 1), dtype=np.int64
     )
     acc = np.empty((len(options), len(in_bits)), dtype=np.int64)
     for i, option in enumerate(options):
@@ -400,8 +400,8 @@ def _plain_factor(
         read = tuple(value[name] for name in sources)
         link = lanes(node.out_shape, intervals[index[0]])
         units = engine.plain_units(pricing, node, read, value.get(out.name, read[0]), links, link)
-        for row in units.values():
-            rows[index][:CYCLES] += row
+        if units:
+            rows[index][:CYCLES] = settled(np.sum(list(units.values()), axis=0))
     return [Factor(node.name, tuple(touched), rows, None)] if rows.any() else []
 
 

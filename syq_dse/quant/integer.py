@@ -483,7 +483,9 @@ def draw(
         elif kind is AddIntegers and ranges is not None:
             layers[node.name] = _draw_add(inputs[0], inputs[1], ranges, rng)
         elif kind is PoolIntegers and ranges is not None:
-            layers[node.name] = _draw_pool(node, pool_sums(node, inputs[0]), ranges)
+            read = code_range(scheme, written[node.inputs[0]])
+            assert read is not None
+            layers[node.name] = mean_gain(node, read, ranges)
         return _layer(node, layers.get(node.name), inputs, ranges)
 
     _flow(network, random_images(network, scheme, DRAWN_IMAGES, rng), step, keep=False)
@@ -575,17 +577,22 @@ def _draw_add(a: Ints, b: Ints, ranges: tuple[int, int], rng: np.random.Generato
     return AddIntegers(shifts=(int(shifts[0]) + up, int(shifts[1]) + up), shift=max(0, by))
 
 
-def _draw_pool(node: Node, sums: Ints, ranges: tuple[int, int]) -> PoolIntegers:
-    """Near the true mean, but so that the median lies between two codes."""
-    median = float(np.median(sums))
-    pixels = node.k**2 if node.k > 1 else node.in_shape.pixels
-    factor = (ranges[1] + 0.5) / max(1.0, float(np.abs(sums).max()), pixels / 2)
-    between = (np.floor(median * factor) + 0.5) / median if median else factor
-    if 0 < between < 4 * factor:
-        factor = float(between)
-    most = (1 << GAIN_BITS - 1) - 1
-    shift = int(np.clip(np.floor(np.log2(most / factor)), 0, LARGEST_SHIFT // 2))
-    return PoolIntegers(gain=max(1, min(most, round(factor * 2**shift))), shift=shift)
+def mean_gain(node: Node, read: tuple[int, int], ranges: tuple[int, int]) -> PoolIntegers:
+    """What makes of a sum of codes the code of their mean: the largest of both stand for one value.
+
+    Args:
+        read: range of the codes that are summed.
+        ranges: range of the codes that are written.
+    """
+    pixels = node.k**2 if isinstance(node.layer, AvgPool) else node.in_shape.pixels
+    up, down, shift = max(1, ranges[1]), pixels * max(1, read[1]), 0
+
+    def rounded(up: int) -> int:
+        return (2 * up + down) // (2 * down)
+
+    while rounded(up << shift + 1) < 1 << GAIN_BITS - 1:
+        shift += 1
+    return PoolIntegers(gain=rounded(up << shift), shift=shift)
 
 
 # Files

@@ -57,8 +57,10 @@ class Adder(Unit):
             number = Signal(self.clip.width, name=f"number_{lane}")
             m.d.comb += number.eq(self._sum(m, a, b, lane))
             code = register(self.clip.stored, f"code_{lane}")
+            # outside of the condition, which would else mask what tables of the clip read
+            result = clipped(m, self.clip, number, f"clip_{lane}")
             with m.If(passed):
-                m.d.sync += code.eq(clipped(m, self.clip, number, f"clip_{lane}"))
+                m.d.sync += code.eq(result)
             codes.append(extended(self.clip, code))
         m.d.comb += self.m_data.eq(Cat(*codes))
         return m

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -145,11 +146,10 @@ class Drawn:
     def run(self, family: Family, made: Synthesis, tool: str) -> Run:
         """Its counts beside what synthesis made of it."""
         counts, styles = self.sample.counts, self.sample.styles
-        rows = [
-            np.asarray(STYLES[style](memory, family)).reshape(len(fpga.COLUMNS))
-            for memory, style in zip(counts.memories, styles, strict=True)
-        ]
-        memories = fpga.as_mapping(sum(rows, np.zeros(len(fpga.COLUMNS), dtype=np.int64)))
+        row = np.zeros(fpga.HALVES + 1, dtype=np.int64)
+        for memory, style in zip(counts.memories, styles, strict=True):
+            row += STYLES[style](memory, family).reshape(-1)
+        memories = fpga.as_mapping(row[: fpga.HALVES])
         own = {"ff": _number(counts.ff), "dsp": _number(counts.dsp)}
         return Run(
             unit=self.unit,
@@ -161,6 +161,7 @@ class Drawn:
             },
             features={name: _number(bits) for name, bits in counts.lut.items()},
             memory_lut=memories["lut"],
+            memory_halves=int(row[fpga.HALVES]),
             counted={name: int(own.get(name, 0)) + memories[name] for name in RESOURCES},
             synthesised=made,
             tool=tool,
@@ -303,18 +304,20 @@ def _finish(
     named: Sequence[str],
     out: Path,
 ) -> Calibration:
-    fits = [fit(unit, [run for run in runs if run.unit == unit]) for unit in named]
+    inputs = load_family(family).lut_inputs
+    fits = [fit(unit, [run for run in runs if run.unit == unit], inputs) for unit in named]
     found = (kept.units if kept else {}) | {one.unit: one.prices for one in fits}
     units = {unit: found[unit] for unit in UNITS if unit in found}
     done = len(units) == len(UNITS) and all(of.runs for of in units.values())
-    source = (
-        "non-negative least squares on synthesised units of random parameters, by "
-        f"`syq-dse calibrate --family {family}{options}`"
-    )
+    command = f"syq-dse calibrate --family {family}{options}"
+    earlier = re.findall("`(.*?)`", kept.source) if kept else []
+    commands = ", ".join(f"`{one}`" for one in dict.fromkeys([*earlier, command]))
     prices = LutPrices(
         family=family,
         status="calibrated" if done else "uncalibrated",
-        source=source if kept is None else f"{source}; other units: {kept.source}",
+        source=(
+            f"non-negative least squares on synthesised units of random parameters, by {commands}"
+        ),
         tool=tool,
         units=units,
     )

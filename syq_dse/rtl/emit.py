@@ -59,17 +59,13 @@ def manifest(network: Network, engines: Sequence[Engine]) -> list[dict[str, Any]
     """One entry a unit, an engine and the top: file, module, parameters, estimate."""
     entries = []
     for engine in engines:
-        for instance in engine.instances:
-            entries.append(
-                _entry(
-                    instance.name, instance.layer, instance.unit, instance.parameters, [instance]
-                )
-            )
+        for one in engine.instances:
+            entries.append(_entry(one.name, one.layer, one.unit, one.parameters, one.estimate))
     for engine in engines:
         name = identifier(engine.layer)
-        entries.append(_entry(name, engine.layer, "engine", {}, engine.instances))
-    everything = [instance for engine in engines for instance in engine.instances]
-    entries.append(_entry(top_name(network), None, "network", {}, everything))
+        entries.append(_entry(name, engine.layer, "engine", {}, engine.estimate))
+    total = {column: sum(engine.estimate[column] for engine in engines) for column in COLUMNS}
+    entries.append(_entry(top_name(network), None, "network", {}, total))
     return entries
 
 
@@ -78,16 +74,15 @@ def _entry(
     layer: str | None,
     unit: str,
     parameters: Mapping[str, int | str],
-    instances: Sequence[Instance],
+    estimate: Mapping[str, int],
 ) -> dict[str, Any]:
-    total = {column: sum(i.estimate[column] for i in instances) for column in COLUMNS}
     return {
         "file": f"{name}.v",
         "top": name,
         "layer": layer,
         "unit": unit,
         "parameters": dict(parameters),
-        "estimate": total,
+        "estimate": dict(estimate),
     }
 
 
@@ -106,7 +101,7 @@ def _engine(name: str, engine: Engine, units: Mapping[str, str]) -> str:
         streams[prefix] = stream
     if engine.weights is not None:
         links = {"m": "codes"}
-        if loaded := _loaded_bits(engine):
+        if loaded := engine.loaded_bits:
             ports += _ports("w", loaded, "in")
             links["s"] = "w"
         lines += _place(engine.weights, units, links)
@@ -141,7 +136,7 @@ def _top(name: str, network: Network, engines: Sequence[Engine], texts: Mapping[
             links[prefix] = f"{module}_{prefix}"
         last = engine is engines[-1]
         links["m"] = "m" if last else f"{module}_m"
-        if loaded := _loaded_bits(engine):
+        if loaded := engine.loaded_bits:
             ports += _ports(f"w_{module}", loaded, "in")
             links["w"] = f"w_{module}"
         lines += _instantiate(module, texts[engine.layer], links)
@@ -151,13 +146,6 @@ def _top(name: str, network: Network, engines: Sequence[Engine], texts: Mapping[
     ports += _ports("m", len(engines[-1].chain[-1].hardware.m_data), "out")
     outside = {p.split()[-1].removesuffix("_data") for p in ports if p.endswith("_data")}
     return _module(name, ports, lines, outside)
-
-
-def _loaded_bits(engine: Engine) -> int:
-    """Bits of the words of weights that an engine takes in while it runs; 0: it has them."""
-    if engine.weights is None or "s_data" not in engine.weights.hardware.signature.members:
-        return 0
-    return len(engine.weights.hardware.s_data)
 
 
 def _source(network: Network, tensor: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from syq_dse.cost import engine, folding, parameters, timing
 from syq_dse.cost.counts import Memory
 from syq_dse.cost.estimate import check_foldings, check_interval, geometries
 from syq_dse.cost.folding import Folding, Geometry
-from syq_dse.cost.fpga import Pricing, Resources, as_mapping, chosen_style
+from syq_dse.cost.fpga import Pricing, Resources, as_mapping, chosen_style, settled
 from syq_dse.cost.integers import ints
 from syq_dse.cost.units import fifo as fifos
 from syq_dse.cost.units import pool as pools
@@ -48,7 +48,12 @@ class Instance:
     unit: str  # one of prices.UNITS
     hardware: Unit
     parameters: Parameters
-    estimate: Mapping[str, int]  # by column of fpga.COLUMNS
+    resources: Resources  # as the cost model counts them: fpga.COLUMNS and HALVES
+
+    @property
+    def estimate(self) -> Mapping[str, int]:
+        """By column of fpga.COLUMNS."""
+        return as_mapping(settled(self.resources))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +68,28 @@ class Engine:
     inputs: Mapping[str, tuple[Instance, ...]]
     chain: tuple[Instance, ...]
     weights: Instance | None = None
+    words: tuple[int, ...] = ()
+
+    @property
+    def loaded_bits(self) -> int:
+        """Bits of the words of weights that come from outside on a stream; 0: it has them.
+
+        UltraRAM takes them once. From DRAM they come again for every image.
+        """
+        if self.weights is None or "s_data" not in self.weights.hardware.signature.members:
+            return 0
+        return len(self.weights.hardware.s_data)
 
     @property
     def instances(self) -> tuple[Instance, ...]:
         others = () if self.weights is None else (self.weights,)
         before = [instance for units in self.inputs.values() for instance in units]
         return (*before, *self.chain, *others)
+
+    @property
+    def estimate(self) -> Mapping[str, int]:
+        """By column of fpga.COLUMNS; LUTs that its units share count once."""
+        return as_mapping(settled(np.sum([i.resources for i in self.instances], axis=0)))
 
 
 def identifier(name: str) -> str:
@@ -190,19 +211,20 @@ class _Builder:
             chain.append(self._requant(geo, acc, out, out_bits, fold, of))
         link = folding.lanes(node.out_shape, self.interval)
         chain += self._convert("convert_out", out_bits, fold.pe, link)
+        words = weight_words(self.network, node, geo, layer, fold, of.codes)
         return Engine(
             layer=node.name,
             inputs={source: (self._queue(queue, bits),)},
             chain=tuple(chain),
-            weights=self._weights(geo, layer, fold, of),
+            weights=self._weights(geo, layer, fold, words),
+            words=tuple(words),
         )
 
     def _weights(
-        self, geo: Geometry, layer: LayerScheme, fold: Folding, of: LayerIntegers
+        self, geo: Geometry, layer: LayerScheme, fold: Folding, words: Sequence[int]
     ) -> Instance:
         pricing, code = self.pricing, weight_bits(layer.weights)
         pe, simd = ints([fold.pe]), ints([fold.simd])
-        words = weight_words(self.network, self.node, geo, layer, fold, of.codes)
         width = fold.pe * fold.simd * code
         hardware: Unit
         if fold.ram_style == "dram":
@@ -381,7 +403,7 @@ class _Builder:
             unit=unit,
             hardware=hardware,
             parameters=built_with,
-            estimate=as_mapping(np.asarray(estimate).reshape(-1)),
+            resources=np.asarray(estimate).reshape(-1),
         )
 
 

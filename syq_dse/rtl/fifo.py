@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import gcd
 
-from amaranth import Cat, Elaboratable, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.hdl import Value
 
-from syq_dse.cost.units.fifo import SKID_WORDS, WAYS
+from syq_dse.cost.units.fifo import SKID_WORDS
 from syq_dse.rtl.memory import Memory
-from syq_dse.rtl.stream import Unit, lanes, mux_lanes, register
+from syq_dse.rtl.select import select
+from syq_dse.rtl.stream import Unit, lanes, register
 from syq_dse.target import Family
 
 
@@ -120,7 +120,7 @@ class Converter(Unit):
             last.eq(count == parts - 1),
             self.s_ready.eq(last & self.m_ready),
             self.m_valid.eq(self.s_valid),
-            self.m_data.eq(_select(m, count, lanes(self.s_data, len(self.m_data)))),
+            self.m_data.eq(select(m, count, lanes(self.s_data, len(self.m_data)))),
         ]
         _count(m, count, parts, self.s_valid & self.m_ready)
 
@@ -135,7 +135,7 @@ class Converter(Unit):
             self.m_valid.eq(level >= b),
             write.eq(self.s_valid & self.s_ready),
             read.eq(self.m_valid & self.m_ready),
-            self.m_data.eq(_select(m, tail, lanes(Cat(*held), len(self.m_data)))),
+            self.m_data.eq(select(m, tail, lanes(Cat(*held), len(self.m_data)))),
         ]
         _count(m, head, b, write)
         _count(m, tail, a, read)
@@ -158,39 +158,3 @@ def _count(m: Module, counter: Signal, period: int, moves: Value) -> None:
     if period & (period - 1):  # a reset costs less than a multiplexer
         with m.If(moves & (counter == period - 1)):
             m.d.sync += counter.eq(0)
-
-
-class Select(Elaboratable):
-    """words[select] of up to four words: one LUT a bit.
-
-    A module of its own in the netlist, as are tables: mapped together, Yosys spends half as many
-    LUTs more on a tree of them.
-    """
-
-    def __init__(self, words: int, width: int) -> None:
-        self.words = [Signal(width, name=f"word_{i}") for i in range(words)]
-        self.select = Signal(range(words))
-        self.word = Signal(width)
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.d.comb += self.word.eq(mux_lanes(self.select, self.words))
-        return m
-
-
-def _select(m: Module, select: Value, words: Sequence[Value]) -> Value:
-    """words[select], four at a time."""
-    layer, level = list(words), 0
-    while len(layer) > 1:
-        joined = []
-        for i in range(0, len(layer), WAYS):
-            group = layer[i : i + WAYS]
-            if len(group) > 1:
-                unit = Select(len(group), len(group[0]))
-                m.submodules[f"table_{level}_{i}"] = unit
-                m.d.comb += [a.eq(b) for a, b in zip(unit.words, group, strict=True)]
-                m.d.comb += unit.select.eq(select[2 * level :])
-                group = [unit.word]
-            joined += group
-        layer, level = joined, level + 1
-    return layer[0]

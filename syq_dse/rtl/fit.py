@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ from scipy.optimize import nnls
 from syq_dse.cost.prices import CONSTANT, UnitPrices
 from syq_dse.errors import InputError
 from syq_dse.rtl.runs import RESOURCES, Run
+from syq_dse.rtl.synthesis import lut_parts
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,13 +46,18 @@ class UnitFit:
         return all(self.prices.error.get(name, 0.0) <= most for name, most in BAR.items())
 
 
-def fit(unit: str, runs: Sequence[Run]) -> UnitFit:
+def fit(unit: str, runs: Sequence[Run], lut_inputs: int) -> UnitFit:
     """Fit the LUT prices of one unit by non-negative least squares on relative errors.
 
-    A fit that gives outliers less weight is taken where it predicts unseen runs better. Errors, all
-    against synthesis: `lut_mean` and `lut_worst` of held-out units of SMALL_LUT and more, relative;
-    `lut_small_worst` of smaller ones [LUTs]; `ff_mean` and `ff_worst` of all, relative to at least
-    SMALL_LUT flip-flops; `RESOURCE_mismatches`, runs whose count is not exact.
+    LUTs of three inputs and more, and halves of LUTs, are fitted each by itself, since both add up
+    and the LUTs that they take do not (cost.fpga.HALVES). A fit that gives outliers less weight is
+    taken where it predicts unseen runs better. Errors, all against synthesis: `lut_mean` and
+    `lut_worst` of held-out units of SMALL_LUT and more, relative; `lut_small_worst` of smaller ones
+    [LUTs]; `ff_mean` and `ff_worst` of all, relative to at least SMALL_LUT flip-flops;
+    `RESOURCE_mismatches`, runs whose count is not exact.
+
+    Args:
+        lut_inputs: of a LUT of the family.
 
     Raises:
         InputError: fewer than two runs.
@@ -61,20 +66,21 @@ def fit(unit: str, runs: Sequence[Run]) -> UnitFit:
         raise InputError(f"{unit}: {len(runs)} runs are too few to fit prices; raise --runs")
     names = list(dict.fromkeys(name for run in runs for name in run.features))
     made = np.array([run.synthesised.lut for run in runs], dtype=np.float64)
-    memory = np.array([run.memory_lut for run in runs], dtype=np.float64)
+    parts = np.array([_logic(run, lut_inputs) for run in runs], dtype=np.float64)
+    memory = _memories(runs)
     features = _features(runs, names)
     large = made >= SMALL_LUT
 
     held = {
-        steps: _held_out(features, made, memory, steps) / np.maximum(made, 1) - 1
+        steps: _held_out(features, made, parts, memory, steps) / np.maximum(made, 1) - 1
         for steps in (0, ROBUST_STEPS)
     }
     steps = min(held, key=lambda s: _score(held[s][large] if large.any() else held[s]))
     error = held[steps]
-    price = _solve(features, made, memory, steps)
+    price = _solve(features, made, parts, steps)
     lut = {
-        name: float(f"{value:.{DIGITS}g}")
-        for name, value in zip([CONSTANT, *names], price, strict=True)
+        name: (float(f"{whole:.{DIGITS}g}"), float(f"{half:.{DIGITS}g}"))
+        for name, (whole, half) in zip([CONSTANT, *names], price, strict=True)
     }
     worst = int(np.argmax(np.where(large, abs(error), -1))) if large.any() else None
     return UnitFit(
@@ -84,7 +90,7 @@ def fit(unit: str, runs: Sequence[Run]) -> UnitFit:
         ),
         worst=None if worst is None else runs[worst],
         worst_error=0.0 if worst is None else float(error[worst]),
-        suspect=_suspect(features, price, made, error, [CONSTANT, *names]),
+        suspect=_suspect(features, _taken(price), made, error, [CONSTANT, *names]),
         unseen=tuple(n for n, column in zip(names, features.T[1:], strict=True) if not any(column)),
     )
 
@@ -93,8 +99,19 @@ def estimates(prices: UnitPrices, runs: Sequence[Run]) -> list[int]:
     """LUTs of runs by some prices, memories included, rounded as `cost.fpga.resources` does."""
     names = [name for name in prices.lut if name != CONSTANT]
     price = np.array([prices.lut[CONSTANT], *(prices.lut[name] for name in names)])
-    memory = np.array([run.memory_lut for run in runs])
-    return [int(value) for value in _estimate(_features(runs, names), price, memory)]
+    return [int(lut) for lut in _estimate(_features(runs, names), price, _memories(runs))]
+
+
+def _logic(run: Run, lut_inputs: int) -> tuple[int, int]:
+    """LUTs and halves that synthesis made, less those of the memories."""
+    luts, halves = lut_parts(run.synthesised.cells, lut_inputs)
+    stores = run.counted["lutram"]
+    beside = run.memory_lut - stores, run.memory_halves - 2 * stores * (lut_inputs >= 6)
+    return max(0, luts - beside[0]), max(0, halves - beside[1])
+
+
+def _memories(runs: Sequence[Run]) -> Floats:
+    return np.array([[run.memory_lut, run.memory_halves] for run in runs], dtype=np.float64)
 
 
 def _features(runs: Sequence[Run], names: Sequence[str]) -> Floats:
@@ -105,23 +122,33 @@ def _features(runs: Sequence[Run], names: Sequence[str]) -> Floats:
     return np.hstack([logic.astype(np.float64), bits])
 
 
-def _estimate(features: Floats, price: Floats, memory: Any) -> Floats:
-    estimate: Floats = np.ceil(features @ price - 1e-9) + memory
-    return estimate
+def _estimate(features: Floats, price: Floats, memory: Floats) -> Floats:
+    return _taken(np.ceil(features @ price - 1e-9) + memory)
+
+
+def _taken(parts: Floats) -> Floats:
+    """LUTs that hold so many LUTs and halves, in the last axis."""
+    taken: Floats = np.maximum(parts[..., 0], np.ceil(parts[..., 1] / 2))
+    return taken
 
 
 ROBUST_STEPS = 20
 
 
-def _solve(features: Floats, made: Floats, memory: Floats, steps: int) -> Floats:
-    """Prices, the constant first; `steps` > 0 approaches the least absolute relative error."""
+def _solve(features: Floats, made: Floats, parts: Floats, steps: int) -> Floats:
+    """Prices of LUTs and of halves, shape (features, 2), the constant first.
+
+    `steps` > 0 approaches the least absolute relative error.
+    """
     weight = 1 / np.maximum(made, SMALL_LUT)
-    logic = np.maximum(made - memory, 0)
-    price = _nnls(features, logic, weight)
-    for _ in range(steps):
-        off = abs(features @ price - logic) * weight
-        price = _nnls(features, logic, weight / np.sqrt(np.maximum(off, 1e-3)))
-    return price
+    found = []
+    for logic in parts.T:
+        price = _nnls(features, logic, weight)
+        for _ in range(steps):
+            off = abs(features @ price - logic) * weight
+            price = _nnls(features, logic, weight / np.sqrt(np.maximum(off, 1e-3)))
+        found.append(price)
+    return np.stack(found, axis=1)
 
 
 def _nnls(features: Floats, target: Floats, weight: Floats) -> Floats:
@@ -132,13 +159,13 @@ def _nnls(features: Floats, target: Floats, weight: Floats) -> Floats:
     return price
 
 
-def _held_out(features: Floats, made: Floats, memory: Floats, steps: int) -> Floats:
+def _held_out(features: Floats, made: Floats, parts: Floats, memory: Floats, steps: int) -> Floats:
     """The estimate of each run by prices that were fitted without it."""
     folds = min(FOLDS, len(made))
     out = np.zeros(len(made))
     for fold in range(folds):
         test = np.arange(len(made)) % folds == fold
-        price = _solve(features[~test], made[~test], memory[~test], steps)
+        price = _solve(features[~test], made[~test], parts[~test], steps)
         out[test] = _estimate(features[test], price, memory[test])
     return out
 

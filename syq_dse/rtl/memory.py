@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth import Cat, Const, Elaboratable, Module, Signal
+from amaranth import Cat, Const, Elaboratable, Module, Mux, Signal
 from amaranth.hdl import Value
 from amaranth.lib.memory import Memory as HdlMemory
 from amaranth.lib.wiring import Component, In, Out
@@ -23,6 +23,7 @@ class Memory(Component):
     Args:
         style: "distributed", "block" or "ultra".
         init: makes it a table: never written, and in LUTs where `style` is distributed.
+        clears: an input `r_clear` makes the word that is read 0, with the reset of its register.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Memory(Component):
         style: str,
         family: Family,
         init: Sequence[int] | None = None,
+        clears: bool = False,
     ) -> None:
         assert depth >= 2
         assert not (init is not None and style == "ultra"), "UltraRAM has no initial contents"
@@ -39,7 +41,10 @@ class Memory(Component):
         ports = {"r_en": In(1), "r_addr": In(address), "r_data": Out(width)}
         if init is None:
             ports |= {"w_en": In(1), "w_addr": In(address), "w_data": In(width)}
+        if clears:
+            ports |= {"r_clear": In(1)}
         super().__init__(ports)
+        self.clears = clears
         self.width, self.depth, self.style, self.family, self.init = (
             width,
             depth,
@@ -102,6 +107,13 @@ class Memory(Component):
                 write.addr.eq(self.w_addr[:address]),
                 write.data.eq(self.w_data[first : first + bits]),
             ]
+        if self.clears:
+            word = tile.read_port(domain="comb")
+            held = register(bits, f"held_{row}_{first}")
+            m.d.comb += word.addr.eq(self.r_addr[:address])
+            with m.If(self.r_en):
+                m.d.sync += held.eq(Mux(self.r_clear, 0, word.data))
+            return held
         read = tile.read_port()
         m.d.comb += [read.en.eq(self.r_en), read.addr.eq(self.r_addr[:address])]
         return read.data

@@ -290,6 +290,11 @@ class Windows(Unit):
                 if self.sums:
                     m.d.comb += value.eq(new + (words[lane] & ~fresh.replicate(self.bits[1])))
                     opened: Value = Mux(opens, new, value)
+                elif self.bits[1] == 1 and not self.signed:
+                    # no multiplexer, or Yosys makes a clock enable a lane of it
+                    came = new & ~control.flush
+                    m.d.comb += value.eq(came | (words[lane] & ~fresh))
+                    opened = came | (words[lane] & ~fresh & ~opens)
                 else:
                     larger = Signal(name=f"larger_{lane}_{slot}")
                     m.d.comb += larger.eq(self._larger(m, new, words[lane]))
@@ -414,8 +419,9 @@ class Scaled(Unit):
             number = Signal(self.clip.width, name=f"number_{lane}")
             m.d.comb += number.eq(self._scaled(m, x, lane))
             out = register(self.clip.stored, f"code_{lane}")
+            result = clipped(m, self.clip, number, f"clip_{lane}")
             with m.If(go & self.s_valid):
-                m.d.sync += out.eq(clipped(m, self.clip, number, f"clip_{lane}"))
+                m.d.sync += out.eq(result)
             codes.append(extended(self.clip, out))
         m.d.comb += self.m_data.eq(Cat(*codes))
         return m

@@ -11,7 +11,8 @@ from syq_dse.cost.integers import divisors
 from syq_dse.cost.units.requant import GAIN_BITS
 from syq_dse.rtl import dsp
 from syq_dse.rtl.memory import Memory, table
-from syq_dse.rtl.stream import Unit, lanes, mux_lanes, register
+from syq_dse.rtl.select import select
+from syq_dse.rtl.stream import Unit, lanes, register
 from syq_dse.rtl.turns import Turns, blocked, collect, count, deliver, shares
 from syq_dse.target import Family
 
@@ -101,7 +102,7 @@ class Thresholds(Unit):
             step.eq(self.s_valid & ~fresh & ~(finish & blocked(self))),
             self.s_ready.eq(finish & ~fresh & ~blocked(self)),
         ]
-        chosen = shares(accumulators, g, turns.lane)
+        chosen = shares(m, accumulators, g, turns.lane)
         codes = []
         for index, (head, accumulator) in enumerate(zip(heads, chosen, strict=True)):
             node = nodes[index]
@@ -207,7 +208,7 @@ def _table(m: Module, name: str, address: Value, words: Sequence[int], width: in
         table(m, f"{name}_{first}", address[:TILE_BITS], words[first : first + TILE], width)
         for first in range(0, len(words), TILE)
     ]
-    return mux_lanes(address[TILE_BITS:], tiles)
+    return select(m, address[TILE_BITS:], tiles, f"{name}_")
 
 
 TILE_BITS = 8
@@ -265,7 +266,7 @@ class Multiply(Unit):
         m.d.comb += [taken.eq(self.s_valid & step), self.s_ready.eq(turns.last & step)]
 
         # first register: accumulator and gain
-        chosen = shares(lanes(self.s_data, self.acc), self.g, turns.lane)
+        chosen = shares(m, lanes(self.s_data, self.acc), self.g, turns.lane)
         gains = self._table(m, "gains", 0, turns.place, self.gains, GAIN_BITS, step)
         valid_1, last_1 = Signal(), self._flag(m, step, turns.last, "last_1")
         place_1 = register(len(turns.place), "place_1")
@@ -278,16 +279,17 @@ class Multiply(Unit):
         offsets = self._table(m, "offsets", 1, place_1, self.offsets, product_bits, step)
         valid_2, last_2 = Signal(), self._flag(m, step, last_1, "last_2")
         products = [register(product_bits, f"product_{i}") for i in range(len(chosen))]
+        # outside of the condition: inside, every operand would be gated by it
+        operands = list(zip(held, gains, strict=True))
+        if self.dsp:
+            multiplied = [
+                dsp.multiply(m, h, gain, self.family, f"product_{i}")
+                for i, (h, gain) in enumerate(operands)
+            ]
+        else:
+            multiplied = dsp.multiply_luts(m, operands, "products")
         with m.If(step):
             m.d.sync += valid_2.eq(valid_1)
-            operands = list(zip(held, gains, strict=True))
-            if self.dsp:
-                multiplied = [
-                    dsp.multiply(m, h, gain, self.family, f"product_{i}")
-                    for i, (h, gain) in enumerate(operands)
-                ]
-            else:
-                multiplied = dsp.multiply_luts(m, operands, "products")
             m.d.sync += [p.eq(v) for p, v in zip(products, multiplied, strict=True)]
 
         # third: code

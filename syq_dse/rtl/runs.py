@@ -30,6 +30,7 @@ class Run:
     parameters: dict[str, int | str]
     features: dict[str, float]  # `Counts.lut`
     memory_lut: int  # LUTs of the memories, as the cost model maps them
+    memory_halves: int  # and halves of LUTs (cost.fpga.HALVES)
     estimated_lut: int = 0  # by the fitted prices, memories included
     counted: dict[str, int]  # RESOURCES
     synthesised: Synthesis
@@ -37,7 +38,8 @@ class Run:
 
 
 COLUMNS = (
-    *("unit", "run", "seed", "parameters", "features", "memory_lut", "estimated_lut"),
+    *("unit", "run", "seed", "parameters", "features"),
+    *("memory_lut", "memory_halves", "estimated_lut"),
     *(f"counted_{name}" for name in RESOURCES),
     *(f"synthesised_{name}" for name in SYNTHESISED),
     "cells",
@@ -59,7 +61,7 @@ def text(runs: Sequence[Run]) -> str:
             [
                 *(run.unit, run.run, run.seed),
                 *(json.dumps(run.parameters), json.dumps(run.features)),
-                *(run.memory_lut, run.estimated_lut),
+                *(run.memory_lut, run.memory_halves, run.estimated_lut),
                 *(run.counted[name] for name in RESOURCES),
                 *(getattr(made, name) for name in SYNTHESISED),
                 json.dumps(made.cells),
@@ -96,7 +98,7 @@ def _run(row: Mapping[str, Any], place: str) -> Run:
     ):
         raise InputError(f"{place}: parameters must be numbers and texts, got {parameters!r}")
     made = {name: cells[f"synthesised_{name}"] for name in SYNTHESISED}
-    same = ("run", "seed", "features", "memory_lut", "estimated_lut")
+    same = ("run", "seed", "features", "memory_lut", "memory_halves", "estimated_lut")
     data = {
         **{name: row[name] for name in TEXTS},
         **{name: cells[name] for name in same},

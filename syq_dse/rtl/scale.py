@@ -165,7 +165,7 @@ class Scale(Unit):
         m.d.comb += [taken.eq(self.s_valid & step), self.s_ready.eq(turns.last & step)]
 
         width = self.at_once * self.partial
-        chosen = shares(lanes(self.s_data, width), self.g, turns.lane)
+        chosen = shares(m, lanes(self.s_data, width), self.g, turns.lane)
         terms = [part for of in chosen for part in lanes(of, self.partial)]
         factors = self._factors(m, word)
         valid: Value = self.s_valid
@@ -216,9 +216,14 @@ class Scale(Unit):
     ) -> tuple[list[Term], Value, Value]:
         """The scaled partial sums, and whether they are valid and the last ones of an output."""
         if self.shift and self.words == 1:
-            exponents = [f.value for f in factors if isinstance(f, Const)]
-            shifted = [Cat(Const(0, e), t) for t, e in zip(terms, exponents, strict=True)]
-            return [Term(s) for s in shifted], valid, last
+            # in order of the shifts: sums of like ones are the narrowest
+            order = sorted(range(self.at_once), key=lambda i: self.mantissas[i])
+            shifted = [
+                Term(Cat(Const(0, self.mantissas[i]), terms[first + i]))
+                for first in range(0, len(terms), self.at_once)
+                for i in order
+            ]
+            return shifted, valid, last
         if self.shift:
             # by 0 to 3 before the register, by 4 in the LUTs that add
             unit = m.submodules.mapped_near = Near(len(terms), self.partial)

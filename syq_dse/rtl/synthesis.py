@@ -144,6 +144,18 @@ def _read(modules: Mapping[str, Any], name: str, family: str) -> Synthesis:
     )
 
 
+def lut_parts(cells: Mapping[str, int], lut_inputs: int) -> tuple[int, int]:
+    """LUTs of three inputs and more, and halves of LUTs (cost.fpga.HALVES); of logic alone.
+
+    Yosys' estimate of LCs (`stat -tech xilinx`) is the larger of the first and half the second.
+    Families of four inputs have LUT4s only.
+    """
+    if lut_inputs < 6:
+        return sum(LUT4S.get(cell, 0) * n for cell, n in cells.items()), 0
+    two, three, four, five, six = (cells.get(f"LUT{n}", 0) for n in range(2, 7))
+    return three + four + five + six, two + three + four + 2 * (five + six)
+
+
 def _cells(modules: Mapping[str, Any], name: str) -> Counter[str]:
     """Primitives of a module and of what it contains."""
     found: Counter[str] = Counter()

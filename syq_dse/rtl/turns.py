@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from amaranth import Cat, Const, Module, Signal
 from amaranth.hdl import Value
 
-from syq_dse.rtl.stream import Unit, mux_lanes, register
+from syq_dse.rtl.select import select
+from syq_dse.rtl.stream import Unit, register
 
 
 class Turns:
@@ -51,10 +52,10 @@ def _is(counter: Value, value: int) -> Value:
     return counter.all() if value == (1 << len(counter)) - 1 else counter == value
 
 
-def shares(lanes: Sequence[Value], g: int, lane: Value) -> list[Value]:
+def shares(m: Module, lanes: Sequence[Value], g: int, lane: Value) -> list[Value]:
     """The lane of each share of g lanes whose turn it is."""
     return [
-        mux_lanes(lane, lanes[first : first + g]) if g > 1 else lanes[first]
+        select(m, lane, lanes[first : first + g], f"share_{first}_")
         for first in range(0, len(lanes), g)
     ]
 

@@ -18,6 +18,7 @@ from syq_dse.quant import integer
 from syq_dse.rtl import emit, simulate
 from syq_dse.rtl.engine import Engine, identifier, input_words, result_values
 from syq_dse.rtl.synthesis import Synthesis, synthesise
+from syq_dse.rtl.weights import Weights
 from syq_dse.scheme import Scheme
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 FOLLOWING = 2
 """Images that come behind those that are looked at."""
+
+BATCH_LUTS = 2000
+"""LUTs of engines that one run of Yosys synthesises: its start takes as long as 500 of them."""
 
 COMPARED = ("lut", "lutram", "ff", "dsp", "bram18", "uram")
 
@@ -56,27 +60,40 @@ def verify(
     Raises:
         InputError: Yosys is missing, fails or exceeds its time.
     """
-    flat = {engine.layer: emit.flat(texts, identifier(engine.layer)) for engine in engines}
     made: dict[str, Synthesis] = {}
 
-    def one(layer: str) -> Synthesis:
-        name = identifier(layer)
-        return synthesise({name: flat[layer]}, family, cache, timeout_s)[name]
+    def some(batch: Sequence[Engine]) -> dict[str, Synthesis]:
+        modules = {
+            name: emit.flat(texts, name) for name in (identifier(one.layer) for one in batch)
+        }
+        return synthesise(modules, family, cache, timeout_s)
 
     with ThreadPoolExecutor(jobs) as pool:  # each waits for a process of its own
-        running = {pool.submit(one, layer): layer for layer in flat}
-        for done, future in enumerate(as_completed(running), start=1):
-            made[running[future]] = future.result()
+        for done in as_completed([pool.submit(some, batch) for batch in _batches(engines)]):
+            made |= done.result()
             if progress:
-                progress(done, len(running), "engines synthesised")
+                progress(len(made), len(engines), "engines synthesised")
     return [
         Compared(
             layer=engine.layer,
-            estimate={name: sum(i.estimate[name] for i in engine.instances) for name in COMPARED},
-            synthesis={name: getattr(made[engine.layer], name) for name in COMPARED},
+            estimate={name: engine.estimate[name] for name in COMPARED},
+            synthesis={name: getattr(made[identifier(engine.layer)], name) for name in COMPARED},
         )
         for engine in engines
     ]
+
+
+def _batches(engines: Sequence[Engine]) -> list[list[Engine]]:
+    """Engines that one run of Yosys synthesises, the largest first: small ones share its start."""
+    batches: list[list[Engine]] = []
+    held = BATCH_LUTS
+    for engine in sorted(engines, key=lambda one: -one.estimate["lut"]):
+        held += engine.estimate["lut"]
+        if held > BATCH_LUTS:
+            batches.append([])
+            held = engine.estimate["lut"]
+        batches[-1].append(engine)
+    return batches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +102,7 @@ class Simulated:
 
     images: int
     interval_cycles: int | None  # between the last two; None: there was one
-    latency_cycles: int
+    latency_cycles: int  # of the first, until weights that come from outside are there included
 
 
 def simulate_design(
@@ -115,10 +132,15 @@ def simulate_design(
     # images follow each other: the interval is that of the steady state
     stream = [*codes, *codes[:FOLLOWING]]
     words = [word for image in stream for word in input_words(network, interval, bits, image)]
+    weights: dict[str, Sequence[int]] = {
+        f"w_{identifier(engine.layer)}": engine.words * (1 if _kept(engine) else len(stream))
+        for engine in engines
+        if engine.loaded_bits
+    }
     per_image = out.size // lanes
     with tempfile.TemporaryDirectory(prefix="syq-dse-") as folder:
         built = simulate.compile(emit.flat(texts, top), top, Path(folder))
-        run = simulate.run(built, {"s": words}, images * per_image)
+        run = simulate.run(built, weights | {"s": words}, images * per_image)
     found = np.array(result_values(run.words, lanes, width)).reshape(images, -1)
     wrong = np.flatnonzero((found != expected).any(axis=1))
     if len(wrong):
@@ -132,3 +154,8 @@ def simulate_design(
         interval_cycles=ends[-1] - ends[-2] if images > 1 else None,
         latency_cycles=ends[0] + 1,
     )
+
+
+def _kept(engine: Engine) -> bool:
+    """Whether weights that come from outside stay: from DRAM they come for every image."""
+    return engine.weights is not None and isinstance(engine.weights.hardware, Weights)

@@ -226,7 +226,7 @@ class _Ring:
         p, s = ints(unit.pe), ints(unit.simd)
         self.unit = unit
         self.words = int(folding.words_a_pixel(unit.geo, p, s))
-        self.depth = int(cost.depth(unit.geo, p, s))
+        self.depth = int(cost.depth(unit.geo, p, s, ints(unit.width)))
         self.pixels = int(cost.positions_at_once(geo, s))
         self.block = int(cost.words_a_block(geo, s))
         self.blocks = int(cost.blocks(geo, p))
@@ -393,7 +393,7 @@ class _Ring:
         here, heads = cost.live(geo, self.pixels), cost.heads_at(geo, self.pixels, self.words)
         of = cost.edges(geo, self.pixels)
         out: list[Value] = [Const(0, unit.width)] * self.pixels
-        flags: dict[cost.Edges, Value] = {}
+        outside: dict[cost.Edges, Value] = {}
         behind: Value = Const(0)
         for at in here:
             head = Signal(range(self.depth), init=-self._offset(at) % self.depth, name=f"head_{at}")
@@ -406,7 +406,9 @@ class _Ring:
                 else:
                     m.d.sync += head.eq(behind)
             behind = head
-            copy = Memory(unit.width, self.depth, unit.style, unit.family)
+            edge = of[at]
+            masks = not cost.never(geo, edge)
+            copy = Memory(unit.width, self.depth, unit.style, unit.family, clears=masks)
             m.submodules[f"copy_{at}"] = copy
             m.d.comb += [
                 copy.w_en.eq(self.write),
@@ -416,14 +418,11 @@ class _Ring:
                 copy.r_addr.eq(reads[at]),
             ]
             out[at] = copy.r_data
-            edge = of[at]
-            if cost.never(geo, edge):
-                continue
-            if edge not in flags:
-                flags[edge] = register(1, f"inside_{at}")
-                with m.If(self.read):
-                    m.d.sync += flags[edge].eq(self._inside(edge))
-            out[at] = copy.r_data & flags[edge].replicate(unit.width)
+            if masks:
+                if edge not in outside:
+                    outside[edge] = Signal(name=f"outside_{at}")
+                    m.d.comb += outside[edge].eq(~self._inside(edge))
+                m.d.comb += copy.r_clear.eq(outside[edge])
         return out
 
     def _inside(self, edge: cost.Edges) -> Value:

@@ -76,8 +76,14 @@ def check_consistent(found: dict[str, Any], net: Network, board: str, limit: flo
     layers, total, offered = found["layers"], found["total"], found["capacity"]
     units = [unit for layer in layers for unit in layer["units"].values()]
     for name in (*RESOURCES, "lutram", "dram_bits"):
-        assert total[name] == sum(unit[name] for unit in units)
+        assert total[name] == sum(layer["total"][name] for layer in layers)
         assert all(unit[name] >= 0 for unit in units)
+        for layer in layers:
+            own = [unit[name] for unit in layer["units"].values()]
+            if name == "lut":  # LUTs that units share count once
+                assert max(own) <= layer["total"][name] <= sum(own)
+            else:
+                assert layer["total"][name] == sum(own)
     # Energy is added up in pJ, and divided once.
     assert total["energy_uj"] == sum(unit["energy_pj"] for unit in units) / 1e6
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -71,7 +72,8 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 def process(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     """`python -m syq_dse` as a process of its own, where any warning is an error.
 
-    But for files that nobody closed: an interrupt may fall between an `open` and its `with`.
+    But for files that nobody closed: an interrupt may fall between an `open` and its `with`. Jobs
+    in the background of a shell ignore interrupts, and so do tests in one; this process does not.
     """
     warnings = ("-W", "error", "-W", "ignore::ResourceWarning")
     return subprocess.Popen(
@@ -81,4 +83,5 @@ def process(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )

@@ -42,16 +42,19 @@ def laid(depth: int, width: int, shape: tuple[int, int]) -> bool:
 
 
 def multiplexer(ways: int, inputs: int) -> int:
-    """LUTs of a multiplexer of `ways` words, a bit wide: each joins `inputs` into one."""
+    """LUTs of a multiplexer of `ways` words, a bit wide: each joins up to `inputs` into one."""
     count = 0
     while ways > 1:
-        ways -= min(inputs, ways) - 1
-        count += 1
+        groups = [min(inputs, ways - first) for first in range(0, ways, inputs)]
+        count += sum(1 for group in groups if group > 1)
+        ways = len(groups)
     return count
 
 
 def joins(rows: int, width: int, counted: int, part: target.Family) -> int:
-    """LUTs that join rows of a memory: one a row for its enable, multiplexers of what is read.
+    """LUTs that join rows of a memory: multiplexers of what is read, and one a row for its enable.
+
+    Of two rows the enables are of two inputs, which are no LUTs by themselves.
 
     Four-input LUTs take what Yosys was seen to take, which follows no rule: `counted`, if it is
     about two thirds to four thirds of a LUT a row and a bit.
@@ -59,9 +62,9 @@ def joins(rows: int, width: int, counted: int, part: target.Family) -> int:
     if rows == 1:
         return 0
     if part.lut_inputs >= 6:
-        return width * multiplexer(rows, 4) + rows
-    assert width * rows // 2 <= counted - rows <= width * rows * 4 // 3
-    return counted
+        return width * multiplexer(rows, 4) + (rows if rows > 2 else 0)
+    within = width * rows // 2 <= counted - rows <= width * rows * 4 // 3
+    return counted if within else 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -112,7 +115,7 @@ def test_known_numbers_of_bram18(family: str, depth: int, width: int, blocks: in
 @given(depth=DEPTHS, width=WIDTHS, banks=st.integers(1, 9))
 def test_ultra_counts_blocks_of_4096_by_72(depth: int, width: int, banks: int) -> None:
     row = fpga.ultra(Memory(width=width, depth=depth, banks=banks), target.load_family("xcup"))
-    found = dict(zip(COLUMNS, row.tolist(), strict=True))
+    found = dict(zip(COLUMNS, row[: fpga.HALVES].tolist(), strict=True))
     assert found.pop("uram") == banks * tiles(depth, width, (4096, 72))
     rows = tiles(depth, 1, (4096, 1))
     assert found.pop("ff") == banks * (rows - 1).bit_length()  # which row was read
@@ -128,20 +131,16 @@ def test_distributed_counts_tiles_and_multiplexers(
 ) -> None:
     part = target.load_family(family)
     row = fpga.distributed(Memory(width=width, depth=depth, banks=banks), part)
-    built = {
-        tiles(depth, width, (ram.depth, ram.width)) * ram.lut: tiles(depth, 1, (ram.depth, 1))
-        for ram in sorted(part.lutram, key=lambda ram: ram.depth)  # of equal ones the deepest
-    }
+    built = [
+        (tiles(depth, width, (ram.depth, ram.width)) * ram.lut, tiles(depth, 1, (ram.depth, 1)))
+        for ram in part.lutram
+    ]
     cells = int(row[LUTRAM]) // banks
     joined = int(row[LUT]) // banks - cells
-    assert cells in built
-    assert joined == joins(built[cells], width, joined, part)
+    assert (cells, joined) in [(c, joins(rows, width, joined, part)) for c, rows in built]
     assert row[[LUT, LUTRAM]].tolist() == [banks * (cells + joined), banks * cells]
     assert int(row[FF]) == banks * width  # what was read
     assert not row[[DSP, BRAM18, URAM, DRAM]].any()
-    if part.lut_inputs >= 6:
-        every = [c + joins(rows, width, 0, part) for c, rows in built.items()]
-        assert cells + joined == min(every)
 
     wired = Memory(width=width, depth=depth, banks=banks, registered=False)
     assert int(fpga.distributed(wired, part)[FF]) == 0
@@ -156,9 +155,14 @@ def test_distributed_counts_tiles_and_multiplexers(
 
 
 def test_the_lutram_shape_is_chosen_with_its_multiplexers() -> None:
-    """160 x 49 bits: 3 x 7 RAM64M8 and 49 multiplexers; RAM32M16 is 8 LUTs less and 49 more."""
+    """160 x 49 bits: 5 x 4 RAM32M16, the last of them half used, as Yosys takes them.
+
+    200 x 20 bits are 4 x 3 RAM64M8.
+    """
     row = fpga.distributed(Memory(width=49, depth=160), target.load_family("xcup"))
-    assert int(row[LUT]) == 3 * 7 * 8 + 49 + 3
+    assert row[[LUT, LUTRAM]].tolist() == [5 * 4 * 8 + 2 * 49 + 5, 5 * 4 * 8]
+    row = fpga.distributed(Memory(width=20, depth=200), target.load_family("xcup"))
+    assert row[[LUT, LUTRAM]].tolist() == [4 * 3 * 8 + 20 + 4, 4 * 3 * 8]
 
 
 @pytest.mark.parametrize("style", [fpga.distributed, fpga.block, fpga.ultra])
@@ -166,7 +170,7 @@ def test_one_word_is_a_register_or_wiring(style: object) -> None:
     part = target.load_family("xcup")
     assert callable(style)
     word = style(Memory(width=40, depth=1, banks=3), part)
-    assert word.tolist() == [120 if name == "ff" else 0 for name in COLUMNS]
+    assert word.tolist() == [120 if name == "ff" else 0 for name in COLUMNS] + [0]
     assert not style(Memory(width=40, depth=1, banks=3, constant=True), part).any()
     assert not style(Memory(width=40, depth=0, banks=3), part).any()
 
@@ -187,9 +191,11 @@ def test_the_cheapest_memory_is_taken(
     memory = Memory(width=width, depth=depth, banks=banks, constant=constant)
     styles = [fpga.distributed, fpga.block]
     styles += [fpga.ultra] if pricing.board.capacity.uram and not constant else []
-    shares = [int(pricing.share_of(style(memory, pricing.family))) for style in styles]
+    shares = [
+        int(pricing.share_of(fpga.settled(style(memory, pricing.family)))) for style in styles
+    ]
     taken = fpga.map_memory(memory, pricing)
-    assert int(pricing.share_of(taken)) == min(shares)
+    assert int(pricing.share_of(fpga.settled(taken))) == min(shares)
     assert (taken == styles[shares.index(min(shares))](memory, pricing.family)).all()
 
 

@@ -14,7 +14,7 @@ from syq_dse import catalogue, network, records, scheme, target
 from syq_dse.cost import fpga, prices
 from syq_dse.cost.counts import Counts
 from syq_dse.cost.estimate import choose, estimate
-from syq_dse.cost.fpga import FF, LUT, Pricing
+from syq_dse.cost.fpga import FF, HALVES, LUT, Pricing
 from syq_dse.cost.prices import LutPrices, UnitPrices
 from syq_dse.errors import InputError
 
@@ -29,7 +29,7 @@ tool = "yosys 0.70 synth_xilinx"
 
 [units.mac]
 runs = 60
-lut = { unit = 4.5, and_bits = 0.5, adder_bits = 1.0 }
+lut = { unit = [4.5, 9.0], and_bits = [0.5, 1.0], adder_bits = [1.0, 2.0] }
 valid = { pe = [1, 64], simd = [2, 288] }
 error = { lut_mean = 0.021, lut_worst = 0.1 }
 """
@@ -75,22 +75,22 @@ def wrong(tmp_path: Path, name: str, text: str, record: type) -> str:
     ("line", "instead", "message"),
     [
         (
-            "adder_bits = 1.0",
-            "adder_bits = -1.0",
+            "adder_bits = [1.0",
+            "adder_bits = [-1.0",
             "units.mac: lut.adder_bits must not be negative, got -1.0",
         ),
-        ("unit = 4.5", "unit = -10", "units.mac: lut.unit must not be negative, got -10.0"),
+        ("unit = [4.5", "unit = [-10", "units.mac: lut.unit must not be negative, got -10.0"),
         (
-            "adder_bits = 1.0",
-            "adder_bits = 100.5",
+            "adder_bits = [1.0",
+            "adder_bits = [100.5",
             "units.mac: lut.adder_bits must be at most 100 LUTs, got 100.5",
         ),
-        ("unit = 4.5", "unit = 1e6", "units.mac: lut.unit must be at most 10000 LUTs, got 1000000"),
-        ("unit = 4.5, ", "", "units.mac: lut: the key 'unit' is missing"),
+        ("9.0", "1e6", "units.mac: lut.unit must be at most 10000 LUTs, got 1000000"),
+        ("unit = [4.5, 9.0], ", "", "units.mac: lut: the key 'unit' is missing"),
         (
-            "and_bits = 0.5",
-            "and_bits = nan",
-            "units.mac.lut.and_bits: must be a finite number, got nan",
+            "and_bits = [0.5",
+            "and_bits = [nan",
+            "units.mac.lut.and_bits[0]: must be a finite number, got nan",
         ),
         (
             "pe = [1, 64]",
@@ -128,7 +128,7 @@ def test_message_for_a_wrong_price_of_energy(tmp_path: Path) -> None:
 
 def test_not_a_number_is_no_price() -> None:
     with pytest.raises(InputError, match=r"^lut\.unit must not be negative, got nan$"):
-        UnitPrices(lut={"unit": float("nan")})
+        UnitPrices(lut={"unit": (1.0, float("nan"))})
 
 
 def test_message_for_a_family_without_prices() -> None:
@@ -148,17 +148,17 @@ PRICE = st.floats(0, 100).map(lambda value: float(f"{value:.4g}"))
 @given(
     unit=NAMES,
     source=NAMES,
-    lut=st.dictionaries(NAMES, PRICE, max_size=4),
+    lut=st.dictionaries(NAMES, st.tuples(PRICE, PRICE), max_size=4),
     valid=st.dictionaries(NAMES, st.tuples(st.integers(-9, 0), st.integers(0, 999)), max_size=3),
 )
 def test_the_text_of_prices_reads_back(
     tmp_path_factory: pytest.TempPathFactory,
     unit: str,
     source: str,
-    lut: dict[str, float],
+    lut: dict[str, tuple[float, float]],
     valid: dict[str, tuple[int, int]],
 ) -> None:
-    of = UnitPrices(runs=3, lut={"unit": 1.5} | lut, valid=valid, error={"lut_mean": 0.01})
+    of = UnitPrices(runs=3, lut={"unit": (1.5, 2.5)} | lut, valid=valid, error={"lut_mean": 0.01})
     made = LutPrices(
         family="xcup", status="calibrated", source=source, tool="t", units={unit: of, "mac": of}
     )
@@ -183,23 +183,24 @@ def test_parameters_outside_of_the_calibration_are_told(tmp_path: Path) -> None:
 # What a design is charged
 
 
-def priced(lut: dict[str, float]) -> Pricing:
+def priced(lut: dict[str, tuple[float, float]]) -> Pricing:
     """The pricing of a board on which one unit, mac, has these prices."""
     pricing = fpga.pricing(target.load("zcu102"))
     return replace(pricing, lut=replace(pricing.lut, units={"mac": UnitPrices(runs=1, lut=lut)}))
 
 
 def test_luts_are_rounded_up_and_a_unit_has_its_constant() -> None:
-    pricing = priced({"unit": 8.0, "compare_bits": 0.5})
+    pricing = priced({"unit": (8.0, 9.0), "compare_bits": (0.5, 0.25)})
     for bits in (0, 1, 2, 3, 7):
         row = fpga.resources("mac", Counts(lut={"compare_bits": bits}, ff=bits), pricing)
         assert int(row[LUT]) == (-(-bits // 2) + 8 if bits else 0)
+        assert int(row[HALVES]) == (-(-bits // 4) + 9 if bits else 0)
         assert int(row[FF]) == bits
     assert not fpga.resources("mac", Counts(lut={}, ff=0), pricing).any()
 
 
 def test_logic_that_is_free_still_has_the_constant() -> None:
-    pricing = priced({"unit": 8.0, "select_bits": 0.0})
+    pricing = priced({"unit": (8.0, 0.0), "select_bits": (0.0, 0.0)})
     row = fpga.resources("mac", Counts(lut={"select_bits": 3}, ff=0), pricing)
     assert int(row[LUT]) == 8
 
@@ -207,7 +208,7 @@ def test_logic_that_is_free_still_has_the_constant() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=6))
 def test_many_foldings_at_once_are_each_by_itself(sizes: list[tuple[int, int]]) -> None:
-    pricing = priced({"unit": 2.25, "and_bits": 0.3, "adder_bits": 1.01})
+    pricing = priced({"unit": (2.25, 1.0), "and_bits": (0.3, 0.1), "adder_bits": (1.01, 2.0)})
     both = np.array(sizes)
     counts = Counts(lut={"and_bits": both[:, 0], "adder_bits": both[:, 1]}, ff=both[:, 0])
     rows = fpga.resources("mac", counts, pricing)
@@ -234,7 +235,18 @@ def test_many_foldings_at_once_are_each_by_itself(sizes: list[tuple[int, int]]) 
     ],
 )
 def test_a_count_without_a_price_is_no_silent_zero(unit: str, message: str) -> None:
-    pricing = priced({"unit": 1.0, "adder_bits": 1.0})
+    pricing = priced({"unit": (1.0, 1.0), "adder_bits": (1.0, 1.0)})
     with pytest.raises(InputError) as caught:
         fpga.resources(unit, Counts(lut={"carrier_pigeons": 1}, ff=0), pricing)
     assert str(caught.value) == message
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 300)), min_size=1, max_size=5))
+def test_luts_that_units_share_count_once(units: list[tuple[int, int]]) -> None:
+    rows = np.zeros((len(units), HALVES + 1), dtype=np.int64)
+    rows[:, [LUT, HALVES]] = units
+    alone = fpga.settled(rows)[:, LUT]
+    assert alone.tolist() == [max(luts, -(-halves // 2)) for luts, halves in units]
+    together = int(fpga.settled(rows.sum(axis=0))[LUT])
+    assert max(alone) <= together <= alone.sum()

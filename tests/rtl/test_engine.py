@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,28 @@ def test_a_network_gives_what_integers_give(
     found = verify.simulate_design(net, scheme, interval, built, texts, integers, images=4)
     assert found.interval_cycles == cost.interval_cycles
     assert found.latency_cycles <= cost.latency_cycles
-    total = [sum(i.estimate["lut"] for e in built for i in e.instances)]
+    total = [sum(e.estimate["lut"] for e in built)]
     assert total == [cost.total["lut"]]
     listed = emit.manifest(net, built)
     assert {entry["file"] for entry in listed} == set(texts)
     assert records.plain(listed) == listed
+
+
+def test_weights_from_outside_come_in_on_their_streams(tmp_path: Path) -> None:
+    """UltraRAM is loaded once, DRAM is read for every image."""
+    (tmp_path / "tiny.toml").write_text(NETWORK)
+    net = network.load(str(tmp_path / "tiny.toml"))
+    prices = pricing(target.load("zcu102"))
+    scheme = design.uniform(net, "ternary,2,row").scheme
+    chosen = choose(prices, net, scheme, 600)
+    chosen |= {
+        "conv2": replace(chosen["conv2"], ram_style="ultra"),
+        "dense": replace(chosen["dense"], ram_style="dram"),
+    }
+    integers = integer.draw(net, scheme, 5, engine.methods(prices, net, scheme, chosen))
+    built = engine.build(prices, net, scheme, 600, chosen, integers)
+    texts = emit.files(net, built)
+    assert [e.layer for e in built if e.loaded_bits] == ["conv2", "dense"]
+    found = verify.simulate_design(net, scheme, 600, built, texts, integers, images=4)
+    cost = estimate(prices, net, scheme, 600, chosen)
+    assert found.interval_cycles == cost.interval_cycles

@@ -223,7 +223,8 @@ def test_the_depth_is_enough(node: object, data: st.DataObject) -> None:
     assume(len(pe) and not cost.pointwise(geo))
     at = data.draw(st.integers(0, len(pe) - 1))
     least = least_depth(geo, int(pe[at]), int(simd[at]))
-    assert least <= cost.depth(geo, pe, simd)[at]
+    word = folding.word_channels(geo, pe, simd) * 8
+    assert least <= cost.depth(geo, pe, simd, word)[at]
 
 
 @pytest.mark.parametrize("stride", [1, 2])

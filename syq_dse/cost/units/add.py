@@ -5,11 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from syq_dse.cost.counts import Counts
-from syq_dse.cost.integers import code_range, ints, range_bits
+from syq_dse.cost.integers import Ints, cdiv, code_range, ints, range_bits
 from syq_dse.network import Add, Node
 
 MERGED = 4
 """Inputs of a LUT up to which a bit is clipped without a flag: it shares a LUT with an adder's."""
+
+FEW = 2
+"""Inputs of a LUT of which Yosys counts two as one."""
+
+WIDE = 6
+"""Inputs of the largest LUT."""
+
+SHORT = 4
+"""Bits of a sum that is no carry chain where cells hold two bits of one."""
 
 SMALL = 2
 """Bits up to which a sum is rounded in the LUTs that clip it."""
@@ -84,6 +93,17 @@ class Clip:
         return int(self.over) + int(self.under and self.signed)
 
     @property
+    def copied(self) -> int:
+        """Clipped bits that are the exclusive or of two: where the flag is set, they are 0.
+
+        The numbers past the largest code are few, and so are those below zero.
+        """
+        if not self.over or self.signed:
+            return 0
+        past = self.most - (1 << self.bits)
+        return sum(1 << n > past and 1 << n >= -self.least for n in range(self.bits))
+
+    @property
     def clipped(self) -> int:
         """Bits that a LUT clips."""
         return self.stored - self.sign if self.inputs else 0
@@ -111,15 +131,44 @@ def clip(pair: tuple[Operand, Operand], shift: int, out_bits: int, out_signed: b
     return Clip(least=least, most=most, bits=out_bits, signed=out_signed)
 
 
-def adder_bits(pair: tuple[Operand, Operand]) -> int:
+def adder_bits(pair: tuple[Operand, Operand], read: int | None = None) -> int:
     """Bits of an adder where both operands are more than zeros.
 
     The copies of two signs past both operands count once.
+
+    Args:
+        read: low bits of the sum that matter; None: all.
     """
     low, high = sorted(pair, key=lambda p: p.offset)
     ends = low.bits, high.offset + high.bits
     stop = max(end if p.signed else 0 for p, end in ((high, ends[0]), (low, ends[1])))
-    return max(0, max(min(ends), min(stop, max(ends))) - high.offset)
+    count = max(min(ends), min(stop, max(ends)))
+    return max(0, (count if read is None else min(count, read)) - high.offset)
+
+
+def clip_luts(clipping: Clip, lanes: int, merged: int = 0) -> dict[str, Ints]:
+    """Bits that LUTs clip, by their inputs, and the LUTs of flags.
+
+    Args:
+        merged: bits of a lane that the LUT of what comes before clips.
+    """
+    bits = clipping.clipped
+    few = bits if clipping.inputs == FEW else min(bits, clipping.copied)
+    top = clipping.width - clipping.first
+    return {
+        "sign_bits": ints(lanes * max(0, few - merged)),
+        "clip_bits": ints(lanes * (bits - few + merged)),
+        "clip_flags": ints(lanes * clipping.flags * (top <= MERGED)),
+        "wide_flags": ints(lanes * clipping.flags * cdiv(top - 1, WIDE - 1) * (top > MERGED)),
+    }
+
+
+def carry_pairs(bits: int) -> int:
+    """Pairs of bits of a carry chain, of which the cells of some families are made.
+
+    Sums of few bits are LUTs.
+    """
+    return int(cdiv(bits, 2)) if bits > SHORT else 0
 
 
 def add(
@@ -144,19 +193,37 @@ def add(
     assert isinstance(node.layer, Add)
     pair, right = operands(bits, signed, shifts, shift)
     clipping = clip(pair, right, out_bits, not node.layer.relu)
-    # The bit that rounds is an operand of its own but where it is the carry in of an adder.
     low, high = sorted(pair, key=lambda p: p.offset)
-    rounds = 0 < right < high.offset or (right > high.offset and clipping.width > SMALL)
-    rounds |= right == high.offset >= low.bits
-    alone = clipping.clipped * (clipping.inputs > 2)
+    # The bit that rounds is an operand of its own but where it is the carry in of an adder.
+    rounds = 0 < right < high.offset or right == high.offset >= low.bits
+    merged = 0
+    if right > high.offset:
+        if clipping.width > SMALL:
+            rounds = True
+        elif clipping.inputs:
+            merged = clipping.stored
+        else:
+            rounds, merged = True, clipping.width - 1
+    summed, zeros = adder_bits(pair) + rounds, 0
+    pairs = carry_pairs(clipping.width - high.offset * (right == 0))
+    if right > high.offset:
+        least, most = (
+            sum(ends) >> high.offset for ends in zip(low.limits, high.limits, strict=True)
+        )
+        pairs += carry_pairs(range_bits(least, most))
+    if clipping.stored == 0:  # always 0
+        summed = merged = pairs = 0
+    elif 0 < right <= high.offset and not any(
+        end + (1 << right - 1) >> right for end in low.limits
+    ):
+        summed = pairs = 0  # rounded, the low operand is nothing
+        zeros = high.offset - right if not clipping.over else 0
     return Counts(
         lut={
-            # What clips a bit and a bit of an adder share a LUT; so do two bits of two inputs.
-            "adder_bits": ints(
-                lanes * max(2 * alone, adder_bits(pair) + rounds + clipping.clipped)
-            ),
-            "clip_flags": ints(lanes * clipping.flags),
+            "adder_bits": ints(lanes * summed),
+            "carry_pairs": ints(lanes * pairs),
+            **clip_luts(clipping, lanes, merged),
         },
-        ff=ints(lanes * clipping.stored + 1),
+        ff=ints(lanes * (clipping.stored - zeros) + 1),
         work={"adder_bits": ints(node.out_shape.size * (max(bits) + 1))},
     )

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 
 from syq_dse.cost.counts import Counts, Memory
-from syq_dse.cost.integers import Ints, cdiv, clog2, ints
+from syq_dse.cost.integers import clog2, ints
+from syq_dse.cost.selects import selects
 
 SKID_WORDS = 2
 """Words that registers hold between two units so that ready may be registered."""
-
-WAYS = 4
-"""Words among which a multiplexer selects at once."""
 
 
 def fifo(words: int, width: int) -> Counts:
@@ -22,16 +20,14 @@ def fifo(words: int, width: int) -> Counts:
     Two are registers, more a memory, whose read register is one of them.
     """
     if words <= SKID_WORDS:
-        return Counts(
-            lut={"skid_bits": ints(width), "queues": ints(1)}, ff=ints(SKID_WORDS * width + 2)
-        )
+        return Counts(lut={"skid_bits": ints(width)}, ff=ints(SKID_WORDS * width + 2))
     depth = words - 1
     pointer = clog2(depth)
     return Counts(
         lut={
+            "queues": ints(1),
             "pointer_bits": ints(pointer),
             "wrap_bits": ints(pointer * (depth & depth - 1 > 0)),
-            "queues": ints(1),
         },
         ff=ints(2 * pointer + 2),
         memories=(Memory(width=ints(width), depth=ints(depth)),),
@@ -56,20 +52,11 @@ def converter(bits: int, from_lanes: Any, to_lanes: Any) -> Counts:
     held = np.where(rings, ring, np.where(collects, ring - source, 0))
     return Counts(
         lut={
-            "select_bits": bits * sink * np.where(collects, 0, multiplexers(read)),
+            **{name: bits * sink * count for name, count in selects(read).items()},
             "counter_bits": counter,
             "level_bits": level * rings,
             "parts": written * rings,
-            "converters": ints(source != sink),
+            "rings": rings.astype(np.int64),
         },
         ff=bits * held + counter + level * rings,
     )
-
-
-def multiplexers(words: Ints) -> Ints:
-    """LUTs a bit that select one of `words`, four at a time."""
-    words, total = words.copy(), words * 0
-    while (words > 1).any():
-        total = total + words // WAYS + (words % WAYS > 1)
-        words = cdiv(words, WAYS)
-    return total

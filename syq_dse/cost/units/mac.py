@@ -176,8 +176,8 @@ def mac(
     dsp = pe * 0
     activation = operand_range(bits, geo.signed)
     ones = _counts_ones(bits, geo.signed)
-    # LUTs of three inputs and more, and of two: two of these, or one of each, share a LUT
-    masked = selected = counted = plain = pe * 0
+    masked = selected = counted = shared_counted = plain = join = pe * 0
+    alone = alone_selected = lone = pe * 0  # single products
     if uses_dsp(weights, res_type):
         lanes = lanes_per_dsp(multiplier, weights, bits)
         packs = cdiv(pe // groups, lanes) * groups
@@ -207,15 +207,17 @@ def mac(
             plain = several_terms * own.alone
         else:
             selected = several_terms * own.first
-            # the lowest and the highest bit of an operand depend on fewer signals
-            plain = several_terms * (own.alone + 2 * (n // 2))
-        counted = trees * (own.counted + word * single * (factor - 1)) + shared * total.counted
-        plain = plain + shared * (total.first + total.adder)
-        if ones:  # one LUT more for each three, and of a single bit the lowest of a sum is shared
-            plain = plain + trees * (n // 3 + own.adder + np.where(n == 1, 1, word))
+            plain = several_terms * own.alone
+        counted, shared_counted = trees * own.counted, shared * total.counted
+        if factor == 1:
+            alone = trees * single * (2 * word - 1)
         else:
-            doubled = np.where(single, 2 * (2 - factor), 1)
-            plain = plain + trees * (own.adder + word * doubled)
+            alone_selected, lone = trees * single * word, trees * single
+        plain = plain + trees * own.adder + shared * (total.first + total.adder)
+        # the lowest bit of 2 * sum(a where w = +1) - sum(a) is that of the shared sum
+        join = trees * (1 - single) * (word - (factor == 1))
+        if ones:  # of each three, one is masked in a LUT of its own
+            plain = plain + trees * (n // 3)
         registers = trees * (own.ff + word) + shared * total.ff
         registers = registers - (trees - shared) * ((n == 1) & ones)
         stages = own.levels + 1
@@ -225,21 +227,27 @@ def mac(
         counted = trees * code * own.counted
         if ones:  # a single bit masks the code
             masked = 0 * trees
-            plain = trees * np.where(
-                n == 1, 2 * code, code * (own.alone + own.adder + n // 3) + join_bits
-            )
+            plain = trees * np.where(n == 1, 2 * code, code * (own.alone + own.adder + n // 3))
+            join = trees * np.where(n == 1, 0, join_bits)
         else:  # a single product merges into the first joining
             masked = trees * np.where(n == 1, first_join, code * own.first)
-            rest = code * (own.alone + own.adder) + join_bits
-            plain = trees * np.where(n == 1, join_bits - first_join, rest)
+            # of a pair of planes the lowest bit passes, and the highest meets none
+            passed = code // 2 * 2 + code % 2 * range_bits(*activation)
+            plain = trees * np.where(n == 1, passed, code * (own.alone + own.adder))
+            join = trees * np.where(n == 1, join_bits - first_join, join_bits)
         registers = trees * (code * own.ff + join_ff)
         stages = own.levels + join_levels
-    plain = plain + trees * out * several
     lut = {
         "masked_bits": masked,
         "select_bits": selected,
         "count_bits": counted,
+        "shared_count_bits": shared_counted,
+        "single_bits": alone,
+        "single_select_bits": alone_selected,
+        "single_selects": lone,
         "adder_bits": plain,
+        "join_bits": join,
+        "accumulator_bits": trees * out * several,
         "counter_bits": clog2(steps),
         "valid_bits": stages,
     }
@@ -345,7 +353,8 @@ def join(plane: Range, code_bits: int) -> tuple[int, int, int, int]:
         pairs = [row[i : i + 2] for i in range(0, len(row), 2)]
         for pair in pairs:
             if len(pair) == 2:
-                adder += max(range_bits(*pair[0]) - span, 1)
+                low, high = pair[0]
+                adder += _adder_bits((low >> span, high >> span), pair[1])
         row = [joined(pair, span, negative and i == len(pairs) - 1) for i, pair in enumerate(pairs)]
         negative = negative and len(pairs[-1]) == 1
         first = first or adder

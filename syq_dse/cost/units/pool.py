@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from math import log2
+
+import numpy as np
 
 from syq_dse.cost.counts import Counts, Memory
-from syq_dse.cost.integers import cdiv, clog2, code_range, ints, range_bits
-from syq_dse.cost.units.add import Clip, Operand, adder_bits
+from syq_dse.cost.integers import Ints, cdiv, clog2, code_range, ints, range_bits
+from syq_dse.cost.units.add import (
+    SMALL,
+    WIDE,
+    Clip,
+    Operand,
+    adder_bits,
+    carry_pairs,
+    clip_luts,
+)
 from syq_dse.network import GlobalAvgPool, Node
 
-GAIN_BITS = 16
+GAIN_BITS = 15
 """Bits of the factor that turns a sum into a mean."""
 
 
@@ -77,6 +89,26 @@ class Run:
         return index + int(clog2(self.stride)) + int(clog2(self.depth))
 
     @property
+    def wrap_bits(self) -> int:
+        return _wraps(self.depth)
+
+    @property
+    def resets(self) -> int:
+        """Counters of positions in a window that are reset before they overflow."""
+        return int(self.stride & self.stride - 1 > 0)
+
+    @property
+    def compared(self) -> list[int]:
+        """Bits of the counters that are compared with a constant, for each that is."""
+        phase, words = int(clog2(self.stride)), int(clog2(self.depth))
+        found = [words, phase, phase]
+        if not self.regular:
+            early = (self.k - 1 - self.pad) // self.stride
+            ends = 1 + early + (self.late == 1 and self.end > self.last)
+            found += [self.counter_bits - words] * ends
+        return [bits for bits in found if bits > 1]
+
+    @property
     def flag_bits(self) -> int:
         """Registers that say whether a window begins, with no other open and with others."""
         return (self.slots > 0) * (1 + (self.overlaps and self.stride > 1))
@@ -129,6 +161,25 @@ class Tile:
     def counter_bits(self) -> int:
         columns = int(clog2((self.w - 1) // self.stride + 1)) + int(clog2(self.stride))
         return int(clog2(self.words)) + columns + self.rows.counter_bits
+
+    @property
+    def wrap_bits(self) -> int:
+        return _wraps(self.words)
+
+    @property
+    def resets(self) -> int:
+        return 2 * self.rows.resets
+
+    @property
+    def compared(self) -> list[int]:
+        phase, words = int(clog2(self.stride)), int(clog2(self.words))
+        columns = int(clog2((self.w - 1) // self.stride + 1))
+        found = [words, 2 * phase, phase, phase, columns + phase]
+        if not self.rows.regular:
+            found.append(self.rows.counter_bits)
+        if (self.w - 1) // self.stride >= self.w_out:
+            found.append(columns)
+        return [bits for bits in found if bits > 1]
 
     @property
     def flag_bits(self) -> int:
@@ -203,7 +254,7 @@ def mean_gain(pixels: int, bits: int, out_bits: int) -> Gain:
     """What makes codes of `out_bits` of a sum of codes, to GAIN_BITS bits.
 
     >>> mean_gain(64, 8, 8), mean_gain(49, 4, 4)
-    (Gain(factor=1, shift=6), Gain(factor=42799, shift=21))
+    (Gain(factor=1, shift=6), Gain(factor=2675, shift=17))
     """
     up, down = (1 << out_bits) - 1, pixels * ((1 << bits) - 1)
     shift = 0
@@ -272,18 +323,84 @@ def gain_clip(gain: Gain, pixels: int, bits: int, signed: bool, out_bits: int) -
     return Clip(least=least, most=most, bits=out_bits, signed=signed)
 
 
-def gain_bits(gain: Gain, pixels: int, bits: int, signed: bool) -> int:
-    """Bits of the adders of a constant product, and one where it is rounded."""
-    total = int(gain.shift > 0)
-    for adder in multiples(gain.factor):
-        ends = [adder.left * pixels * end for end in code_range(bits, signed)]
-        left = Operand(
-            bits=range_bits(min(ends), max(ends)), signed=signed or adder.left < 0, offset=0
-        )
-        x = Operand(bits=sum_width(pixels, bits, signed), signed=signed, offset=adder.position)
-        whole = adder.reverse and adder.left > 1  # what is subtracted reaches over all of x
-        total += x.bits if whole else adder_bits((left, x))
-    return total
+@dataclass(frozen=True, slots=True)
+class Adders:
+    """What the adders of a rounded constant product are made of."""
+
+    bits: int  # of two operands
+    pairs: int  # of carry chains
+    wide: int = 0  # LUTs that hold a short sum and what it is made of
+
+
+@cache
+def gain_adders(gain: Gain, width: int, signed: bool, read: int) -> Adders:
+    """The adders of a constant product of a number, and what rounds it.
+
+    Yosys proves products equal: of a factor whose digits repeat, small numbers need few adders.
+    Where the cells of carry chains hold two bits, more of them remain.
+
+    Args:
+        width, signed: of what is multiplied.
+        read: bits of the product that are read, those that are shifted out included.
+    """
+    adders = multiples(gain.factor)
+    kept = read - gain.shift
+    if not adders:
+        return Adders(int(gain.shift > 0), carry_pairs(kept) * (gain.shift > 0))
+    last = adders[-1]
+    # the bit that rounds is the carry in of a last adder that begins there
+    carried = gain.shift > 0 and not last.reverse and last.position == gain.shift
+    rounds = gain.shift > 0 and not carried
+    wide = kept if rounds and kept <= SMALL else 0
+    total, pairs = int(rounds and not wide), carry_pairs(kept) * rounds
+    index, low = len(adders) - 1, gain.shift if carried else max(0, gain.shift - 1)
+    limit: int | None = read
+    while index >= 0:
+        other, at = _first_equal(adders, index, low, width, signed)
+        if other < 0:
+            break
+        limit = limit - low + at if limit is not None else None
+        adder = adders[other]
+        left = _product(adder.left, width, signed)
+        x = Operand(bits=width, signed=signed, offset=adder.position)
+        total += adder_bits((left, x), limit)
+        chain = _product(adder.result, width, signed).bits
+        pairs += carry_pairs((chain if limit is None else min(chain, limit)) - adder.position)
+        low, limit = 0 if adder.reverse else min(adder.position, at), None
+        if carried and adder is last:
+            low -= 1
+        index = other - 1
+    return Adders(total, pairs, wide)
+
+
+def _product(factor: int, width: int, signed: bool) -> Operand:
+    """A multiple of a number of `width` bits."""
+    least, most = sorted(factor * end for end in code_range(width, signed))
+    return Operand(bits=range_bits(least, most), signed=least < 0, offset=0)
+
+
+def _first_equal(
+    adders: list[Multiple], index: int, low: int, width: int, signed: bool
+) -> tuple[int, int]:
+    """The first product whose bits from some position on are those of product `index` from `low`.
+
+    Returns: its index, -1 for the number itself, and that position.
+    """
+    if width > COMPARED:
+        return index, low
+    least, most = code_range(width, signed)
+    numbers = np.arange(least, most + 1)
+    sought = numbers * adders[index].result >> low
+    for other in range(-1, index):
+        factor = adders[other].result if other >= 0 else 1
+        at = low + round(log2(abs(factor / adders[index].result)))
+        if at >= 0 and np.array_equal(numbers * factor >> at, sought):
+            return other, at
+    return index, low
+
+
+COMPARED = 16
+"""Bits of a number up to which products may turn out to be equal."""
 
 
 def max_pool(node: Node, bits: int, lanes: int) -> Counts:
@@ -294,12 +411,14 @@ def max_pool(node: Node, bits: int, lanes: int) -> Counts:
     lanes = min(lanes, node.in_shape.c)
     parts = steps(node, lanes)
     word = lanes * bits
-    selected = sum(word * _selects(part, bits) for part in parts)
-    compared = sum(word * part.slots for part in parts) if bits > 1 else 0
+    selects = [_selects(part, bits) for part in parts]
     return Counts(
         lut={
-            # What compares two bits and what selects one share a LUT; so do two comparisons.
-            "select_bits": ints(max(2 * selected, selected + compared)),
+            "adder_bits": ints(sum(word * part.slots for part in parts) if bits > 1 else 0),
+            "carry_pairs": ints(lanes * carry_pairs(bits + 1) * sum(part.slots for part in parts)),
+            "select_bits": ints(lanes * sum(one.narrow for one in selects)),
+            "wide_bits": ints(lanes * sum(one.wide for one in selects)),
+            "enables": ints(lanes * sum(one.enables for one in selects)),
             **_control(parts),
         },
         ff=ints(sum(_registers(part, word) for part in parts)),
@@ -333,17 +452,21 @@ def mean_pool(
     clip = gain_clip(gain, pixels[-1], bits, signed, out_bits)
     zipped = list(zip(parts, before, widths, strict=False))
     size = node.in_shape.size
-    summed = sum(b * part.slots for part, b, _ in zipped)
-    # LUT3s of a sum, and LUT2s that share them or each other: what a fresh sum masks, and the gain.
-    small = sum((w - b) * part.slots for part, b, w in zipped)
-    small += gain_bits(gain, pixels[-1], bits, signed)
+    fresh = sum(b * part.slots for part, b, _ in zipped)
+    masked = sum((w - b) * part.slots for part, b, w in zipped)
+    opened = sum((b + w * (part.slots - 1)) * _opens(part) for part, b, w in zipped)
+    masked += sum((w - b) * _opens(part) for part, b, w in zipped)
+    adders = gain_adders(gain, widths[-1], signed, gain.shift + clip.width)
+    chains = sum(carry_pairs(w) * part.slots for part, _, w in zipped)
     unread = min(max(0, gain.shift - 1), widths[-1]) if gain.factor == 1 else 0
     unread *= not parts[-1].shared
     return Counts(
         lut={
-            "sum_bits": ints(lanes * max(2 * summed, summed + small)),
-            "select_bits": ints(sum(lanes * w * _opens(part) for part, _, w in zipped)),
-            "clip_bits": ints(lanes * clip.clipped),
+            "adder_bits": ints(lanes * (masked + adders.bits)),
+            "carry_pairs": ints(lanes * (chains + adders.pairs)),
+            "select_bits": ints(lanes * (fresh + opened)),
+            "wide_bits": ints(lanes * adders.wide),
+            **clip_luts(clip, lanes),
             **_control(parts),
         },
         ff=ints(
@@ -356,29 +479,58 @@ def mean_pool(
     )
 
 
-def _selects(part: Step, bits: int) -> int:
-    """Multiplexers a bit: what leaves, and what is kept.
+@dataclass(frozen=True, slots=True)
+class Selects:
+    """LUTs of a lane that select running maxima: what is kept and what leaves."""
 
-    A register selects by its clock enable. Of one bit, a maximum is the same LUT as what follows.
+    narrow: int = 0  # of few inputs
+    wide: int = 0
+    enables: int = 0  # of registers that keep what they have
+
+
+def _selects(part: Step, bits: int) -> Selects:
+    """LUTs of a lane.
+
+    Of a register that keeps its maximum or takes a new one, only the clock enable is a LUT, but of
+    one bit, where a maximum needs no comparison, nothing is selected.
     """
+    if not part.slots:
+        return Selects()
+    kept = part.depth == 1 and bits > 1
     if not part.overlaps:
-        return part.slots - (part.depth == 1)
-    if part.stride == 1:
-        return part.slots
-    kept = part.slots - (part.depth == 1)
-    return (part.slots if bits > 1 else 1) + kept
+        return Selects(enables=1) if kept else Selects(narrow=bits * part.slots)
+    if not _opens(part):  # the steps of the padding, too, are an input
+        flush = isinstance(part, Run) and part.stop > part.last
+        found = bits * part.slots
+        return Selects(wide=found) if flush else Selects(narrow=found)
+    wide = bits * (2 * part.slots - 1) - (part.slots - 1)
+    if kept:
+        return Selects(narrow=bits, wide=wide - bits, enables=1)
+    return Selects(narrow=bits, wide=wide)
 
 
-def _opens(part: Step) -> int:
-    """Words of sums that are multiplexed where a window opens while others are open."""
-    return part.slots if part.overlaps and part.stride > 1 else 0
+def _opens(part: Step) -> bool:
+    """Whether words are multiplexed where a window opens while others are open."""
+    return part.slots > 0 and part.overlaps and part.stride > 1
 
 
-def _control(parts: tuple[Step, ...]) -> dict[str, object]:
-    return {
-        "counter_bits": ints(sum(part.counter_bits + part.flag_bits for part in parts)),
-        "steps": ints(len(parts)),
+def _control(parts: tuple[Step, ...]) -> dict[str, Ints]:
+    """Counters, what they are compared with, and the handshake of each step."""
+    found = {
+        "steps": len(parts),
+        "tiles": sum(isinstance(part, Tile) for part in parts),
+        "flags": sum(part.flag_bits for part in parts),
+        "counter_bits": sum(part.counter_bits for part in parts),
+        "wrap_bits": sum(part.wrap_bits for part in parts),
+        "resets": sum(part.resets for part in parts),
+        "compares": sum(cdiv(bits - 1, WIDE - 1) for part in parts for bits in part.compared),
     }
+    return {name: ints(count) for name, count in found.items()}
+
+
+def _wraps(words: int) -> int:
+    """Bits of a counter of words that is set to 0 before it overflows."""
+    return int(clog2(words)) if words & words - 1 else 0
 
 
 def _registers(part: Step, word: int) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from typing import Literal
 
 import numpy as np
 
 from syq_dse.cost.counts import Counts, Memory
 from syq_dse.cost.integers import Ints, cdiv, clog2, divisors, ints
-from syq_dse.cost.units.fifo import multiplexers
+from syq_dse.cost.selects import selectors
 
 Method = Literal["thresholds", "multiply"]
 
@@ -39,7 +40,25 @@ def turn_bits(places: Ints, g: Ints) -> Ints:
     return bits
 
 
-def thresholds(acc: int, bits: int, channels: int, pe: Ints, period: Ints) -> Counts:
+def repeated(acc: int, fan_in: int) -> int:
+    """High bits of thresholds that all equal the sign: sums rarely get near what they might be.
+
+    A sum of fan_in products with random signs has a standard deviation of about half its range by
+    the root of fan_in, and its thresholds lie within four of them.
+
+    >>> repeated(20, 576), repeated(6, 25)
+    (4, 2)
+    """
+    return max(0, min(acc - 2, math.floor(math.log2(fan_in) / 2 - 0.25)))
+
+
+GAIN_ALIKE = 2
+"""High bits of gains that are equal: their sign, and the highest, as they fill their width."""
+
+
+def thresholds(
+    acc: int, bits: int, channels: int, pe: Ints, period: Ints, alike: int = 0
+) -> Counts:
     """Counts of a binary search over 2**bits - 1 thresholds a channel.
 
     A search takes `bits` comparisons. A comparator serves as many of the pe lanes, in turn, as keep
@@ -50,6 +69,7 @@ def thresholds(acc: int, bits: int, channels: int, pe: Ints, period: Ints) -> Co
     Args:
         acc: bits of the accumulator.
         channels: output channels, each with thresholds of its own.
+        alike: high bits of thresholds that are equal (`repeated`).
     """
     pe, period = np.broadcast_arrays(ints(pe), ints(period))
     folds = channels // pe
@@ -57,6 +77,7 @@ def thresholds(acc: int, bits: int, channels: int, pe: Ints, period: Ints) -> Co
     g = shared(pe, period // bits)
     banks = pe // g
     turns = turn_bits(folds, g)
+    wide, narrow = selectors(g)
     nodes = banks * (bits - 1) + (bits > 1)
     words = folds * g * (2**bits if bits > 1 else 1)
     tables = [(np.where(serial, words, 1), banks)]
@@ -64,10 +85,13 @@ def thresholds(acc: int, bits: int, channels: int, pe: Ints, period: Ints) -> Co
     passed = pe * (acc * (bits - 1) + bits * (bits - 1) // 2) + bits - 1 + (bits - 1) * clog2(folds)
     return Counts(
         lut={
-            "compare_bits": np.where(serial, banks, pe * bits) * acc,
-            "select_bits": np.where(serial, banks * acc * multiplexers(g), 0),
+            # a single threshold is a constant: carries alone compare with it
+            "compare_bits": np.where(serial, banks * (words > 1), pe * (bits - (folds == 1))) * acc,
+            "select_4_bits": np.where(serial, banks * acc * wide, 0),
+            "select_2_bits": np.where(serial, banks * acc * narrow, 0),
             "counter_bits": np.where(serial, turns, clog2(folds)),
             "code_bits": np.where(serial, banks * bits, 0),
+            "searches": 1 * serial,
         },
         ff=np.where(serial, nodes + turns + (pe - banks) * bits, passed + clog2(folds))
         + pe * bits
@@ -78,6 +102,7 @@ def thresholds(acc: int, bits: int, channels: int, pe: Ints, period: Ints) -> Co
                 depth=depth,
                 banks=of,
                 constant=True,
+                alike=alike,
                 registered=False,
                 in_luts=index == 1,  # of a pipeline's first level
             )
@@ -87,7 +112,14 @@ def thresholds(acc: int, bits: int, channels: int, pe: Ints, period: Ints) -> Co
 
 
 def multiply(
-    acc: int, bits: int, channels: int, pe: Ints, period: Ints, dsp: bool, port: int
+    acc: int,
+    bits: int,
+    channels: int,
+    pe: Ints,
+    period: Ints,
+    dsp: bool,
+    port: int,
+    alike: int = 0,
 ) -> Counts:
     """Counts of multiply, add, shift, clip with a gain and an offset a channel.
 
@@ -97,6 +129,7 @@ def multiply(
     Args:
         dsp: multiply in DSPs; else in LUTs.
         port: width of the DSP's wider operand [bits].
+        alike: high bits of thresholds, and so of offsets, that are equal (`repeated`).
     """
     pe, period = np.broadcast_arrays(ints(pe), ints(period))
     folds = channels // pe
@@ -106,26 +139,31 @@ def multiply(
     place = clog2(folds * g)
     product = acc + GAIN_BITS
     tables = tuple(
-        Memory(width=count * width, depth=folds * g, constant=True)
-        for width in (GAIN_BITS, product)
+        Memory(width=count * width, depth=folds * g, constant=True, alike=count * same)
+        for width, same in ((GAIN_BITS, GAIN_ALIKE), (product, alike))
     )
     dsps = ints(parts(acc, port) if dsp else 0)
     variable = folds * g > 1
+    wide, narrow = selectors(g)
     # the product is wiring and adders where the gain is a constant
     lut = {
         "adder_bits": count * product,
         "clip_bits": count * bits,
-        "select_bits": count * acc * multiplexers(g),
+        "select_4_bits": count * acc * wide,
+        "select_2_bits": count * acc * narrow,
         "counter_bits": turns,
     }
     if dsp:
-        lut["join_bits"] = count * sum(product - part * (port - 1) for part in range(1, int(dsps)))
+        lut["adder_bits"] = lut["adder_bits"] + count * join_bits(acc, GAIN_BITS, port)
     else:
-        lut["product_bits"] = np.where(variable, count * booth_bits(acc, GAIN_BITS), 0)
+        rows, joins = booth_bits(acc, GAIN_BITS)
+        lut["row_bits"] = np.where(variable, count * rows, 0)
+        lut["adder_bits"] = lut["adder_bits"] + np.where(variable, count * joins, 0)
         lut["constant_bits"] = np.where(variable, 0, count * product)
+    flags = 3 + 2 * (g > 1) - (g == 2)  # of two lanes the place's lowest bit is the first flag
     return Counts(
         lut=lut,
-        ff=3 + 2 * (g > 1) + turns + place + count * (acc + product) + (2 * pe - count) * bits,
+        ff=flags + turns + place + count * (acc + product) + (2 * pe - count) * bits,
         dsp=count * dsps,
         memories=tables,
     )
@@ -140,8 +178,17 @@ def parts(bits: int, port: int) -> int:
     return max(1, int(cdiv(bits - 1, port - 1)))
 
 
-def booth_bits(a: Any, b: int) -> Ints:
-    """Adder bits of a product in LUTs: a row for two bits of b, two halves past four rows."""
+def join_bits(a: int, b: int, port: int) -> int:
+    """Adder bits that join the products of the DSPs of one product of `a` times `b` bits."""
+    return sum(a + b - part * (port - 1) for part in range(1, parts(a, port)))
+
+
+def booth_bits(a: int, b: int) -> tuple[int, int]:
+    """Bits of a product in LUTs: of its rows, and of the adder behind them.
+
+    A row is for two bits of b; past four rows they are two halves, which an adder joins. The
+    highest bit of a row's a + 2 is the one below again.
+    """
     rows = (b + 1) // 2
     join = a + b - 2 * ((rows + 1) // 2) if rows > 4 else 0
-    return ints(rows * (a + 2) + join)
+    return rows * (a + 1), join

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from syq_dse.cost.counts import Counts, Memory, tree_bits
+from syq_dse.cost.counts import Counts, Memory
 from syq_dse.cost.folding import Geometry, ResType
 from syq_dse.cost.integers import Ints, clog2, ints
-from syq_dse.cost.units.fifo import multiplexers
+from syq_dse.cost.selects import selectors
 from syq_dse.cost.units.mac import sum_bits
-from syq_dse.cost.units.requant import booth_bits, parts, shared
+from syq_dse.cost.units.requant import booth_bits, join_bits, parts, shared
 from syq_dse.scheme import LayerScheme
 
 MANTISSA_BITS = 8
@@ -96,18 +97,22 @@ def _multipliers(
 ) -> tuple[dict[str, Any], Ints, Ints, Memory]:
     g, words, count = _sizes(shape, pe)
     product = min(shape.partial + MANTISSA_BITS, shape.total)
-    lut, ff, table = _around(shape, pe, MANTISSA_BITS, product)
-    held = (words > 1) | dsp  # products by constants, in LUTs, have no register
+    lut, ff, table = _around(shape, pe, MANTISSA_BITS)
+    several = words > 1
+    held = several | dsp  # products by constants, in LUTs, have no register
     ff = ff + np.where(held, count * product + 1 + (words * g > 1), 0)
+    lut["adder_bits"] = lut["adder_bits"] + pe // g * _tree_bits(shape, product)
     dsps = parts(shape.partial, port) if dsp else 0
     if dsp:
-        width = shape.partial + MANTISSA_BITS
-        cuts = range(1, dsps)
-        lut["join_bits"] = count * sum(width - part * (port - 1) for part in cuts)
+        lut["adder_bits"] = lut["adder_bits"] + count * join_bits(
+            shape.partial, MANTISSA_BITS, port
+        )
     else:
-        rows = count * booth_bits(shape.partial, MANTISSA_BITS)
-        lut["product_bits"] = np.where(words > 1, rows, 0)
-        lut["constant_bits"] = np.where(words > 1, 0, count * product)
+        rows, joins = booth_bits(shape.partial, MANTISSA_BITS)
+        booth = np.where(several, count, 0)
+        lut["row_bits"] = booth * rows
+        lut["adder_bits"] = lut["adder_bits"] + booth * joins
+        lut["constant_bits"] = np.where(several, 0, count * shape.partial)
     return lut, ff, count * dsps, table
 
 
@@ -116,14 +121,54 @@ def _shifters(
 ) -> tuple[dict[str, Any], Ints, Ints, Memory]:
     g, words, count = _sizes(shape, pe)
     near = shape.partial + NEAR
-    lut, ff, table = _around(shape, pe, SHIFT_BITS, near + FAR)
+    lut, ff, table = _around(shape, pe, SHIFT_BITS)
     several = words > 1
     ff = ff + np.where(several, count * near + shape.at_once + 1 + (words * g > 1), 0)
-    lut["shift_bits"] = np.where(several, count * (near - 1), 0)  # the top one is the sign
-    chosen = np.where(several, count * (near + FAR), 0)
-    lut["far_bits"] = np.where(shape.at_once == 1, chosen, 0)
-    lut["far_tree_bits"] = np.where(shape.at_once > 1, chosen, 0)
+    shifters = np.where(several, count, 0)
+    pairs = np.where(several, pe // g * (shape.at_once // 2), 0)
+    tree = np.where(several, _tree_bits(shape, near + FAR), _shifted_tree_bits(shape))
+    # the LUTs of three outer bits of a shifter have four inputs, as those that add a far term
+    edges = 3 * shifters
+    lut["shift_bits"] = shifters * (shape.partial - 1)
+    lut["far_bits"] = (shifters - 2 * pairs) * (near + FAR - 1) + edges
+    # where both terms are near or far, one is chosen before the LUT that adds
+    lut["far_pair_bits"] = pairs * near
+    lut["adder_bits"] = lut["adder_bits"] + pe // g * tree + edges
     return lut, ff, count * 0, table
+
+
+def _tree_bits(shape: ScaleShape, product: int) -> Ints:
+    """Adder bits of the tree over the products of one PE; bits past the total are not used."""
+    operands, width = shape.at_once.copy(), product
+    bits = operands * 0
+    while (operands > 1).any():
+        bits = bits + operands // 2 * min(width, shape.total)
+        operands, width = (operands + 1) // 2, width + 1
+    return bits
+
+
+def _shifted_tree_bits(shape: ScaleShape) -> Ints:
+    """Adder bits of the tree over the partial sums of one PE, shifted by constants."""
+    unique, index = np.unique(shape.at_once, return_inverse=True)
+    found = [_shifted_tree(int(n), shape.partial, shape.total) for n in unique]
+    return ints(found)[index.reshape(shape.at_once.shape)]
+
+
+@cache
+def _shifted_tree(operands: int, partial: int, total: int) -> int:
+    """Adder bits of a tree over operands shifted by constants, in order, evenly spread.
+
+    Below the lowest bit of the higher operand a sum needs no adder.
+    """
+    step = (2**SHIFT_BITS - 1) / max(operands - 1, 1)
+    row = [1] * operands  # of each sum the number of operands
+    bits, width = 0.0, partial
+    while len(row) > 1:
+        pairs = [row[i : i + 2] for i in range(0, len(row) - 1, 2)]
+        bits += sum(min(width + step * (higher - 1), total) for _, higher in pairs)
+        row = [sum(pair) for pair in pairs] + row[2 * len(pairs) :]
+        width += 1
+    return round(bits)
 
 
 def _sizes(shape: ScaleShape, pe: Ints) -> tuple[Ints, Ints, Ints]:
@@ -132,10 +177,8 @@ def _sizes(shape: ScaleShape, pe: Ints) -> tuple[Ints, Ints, Ints]:
     return g, shape.entries // shape.at_once, pe // g * shape.at_once
 
 
-def _around(
-    shape: ScaleShape, pe: Ints, mantissa: int, product: int
-) -> tuple[dict[str, Any], Ints, Memory]:
-    """LUTs, registers and table of all but the products: choice, sums, totals, counters."""
+def _around(shape: ScaleShape, pe: Ints, mantissa: int) -> tuple[dict[str, Any], Ints, Memory]:
+    """LUTs, registers and table of all but the products: choice, totals, counters."""
     g, words, count = _sizes(shape, pe)
     several, turns = words > 1, g > 1
     table = Memory(
@@ -145,14 +188,16 @@ def _around(
         registered=False,
         in_luts=True,
     )
-    tree, _ = tree_bits(shape.at_once + pe * 0, ints(product) + pe * 0)
     ring = np.where(several, pe, pe - pe // g) * shape.total
     chosen = count * shape.partial + np.where(several, shape.at_once * mantissa, 0) + 2
+    wide, narrow = selectors(g)
+    counters = clog2(words) + clog2(g)
     lut = {
-        "select_bits": count * shape.partial * multiplexers(g),
-        "tree_bits": pe // g * tree,
-        "accumulator_bits": np.where(several, pe // g * shape.total, 0),
-        "counter_bits": clog2(words) + clog2(g),
+        "select_4_bits": count * shape.partial * wide,
+        "select_2_bits": count * shape.partial * narrow,
+        "adder_bits": np.where(several, pe // g * shape.total, 0),
+        "counter_bits": counters,
+        "rings": 1 * several,
     }
-    ff = pe * shape.total + 1 + ring + clog2(words) + clog2(g) + np.where(turns, chosen, 0)
+    ff = pe * shape.total + 1 + ring + counters + np.where(turns, chosen, 0)
     return lut, ff, table

@@ -42,6 +42,13 @@ def weights(geo: Geometry, code_bits: int, pe: Ints, simd: Ints, ram_style: RamS
             "load_bits": loads * address,
         },
         ff=address + several + loads,
-        memories=(Memory(width=width, depth=depth, constant=ram_style != "ultra"),),
+        memories=(
+            Memory(
+                width=width,
+                depth=depth,
+                constant=ram_style != "ultra",
+                rare=1 / 3 if code_bits == 2 else 1 / 2,  # of -1, 0 and 1, each as likely
+            ),
+        ),
         work={"sram_bits": reads * several},
     )

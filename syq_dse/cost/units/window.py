@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from math import gcd
 
 import numpy as np
@@ -13,6 +14,7 @@ from syq_dse.cost import folding
 from syq_dse.cost.counts import Counts, Memory
 from syq_dse.cost.folding import Geometry
 from syq_dse.cost.integers import Ints, bit_length, cdiv, clog2, ints
+from syq_dse.cost.units.logic import Small, level_inputs, priority_inputs
 
 Flags = npt.NDArray[np.bool_]
 
@@ -41,14 +43,16 @@ def window(geo: Geometry, bits: int, pe: Ints, simd: Ints) -> Counts:
     flat = flattened(geo)
     pixels = positions_at_once(flat, simd)
     banks = np.where(ring, _of_each(pixels, lambda n: len(live(flat, n))), 0)
-    size = depth(geo, pe, simd)
-    lut = ring_lut(flat, pe, simd, size, word)
-    lut = {name: count * ring for name, count in lut.items()}
+    size = depth(geo, pe, simd, word)
+    shape = np.broadcast_shapes(pe.shape, simd.shape)
+    arrays = (np.broadcast_to(of, shape).tobytes() for of in (pe, simd, size))
+    ring_counts, flip_flops = _ring(flat, shape, *arrays)
+    lut = {name: count * ring for name, count in ring_counts.items()}
     for name, count in chain_lut(geo, word, folds).items():
-        lut[name] = lut[name] + count * chain
+        lut[name] = lut.get(name, 0) + count * chain
     lut["counters"] = lut["counters"] + again
     lut["chain"] = ints(chain)
-    ff = chain_ff(geo, word, folds) * chain + ring_ff(flat, pe, simd, size) * ring
+    ff = chain_ff(geo, word, folds) * chain + flip_flops * ring
     line = geo.w_in - geo.k
     reads = geo.positions * folds * (geo.fan_in // simd) * out
     return Counts(
@@ -175,7 +179,7 @@ def reach(geo: Geometry) -> int:
     return (geo.k - 1) * folding.padded(geo)[1] + geo.k
 
 
-def depth(geo: Geometry, pe: Ints, simd: Ints) -> Ints:
+def depth(geo: Geometry, pe: Ints, simd: Ints, word: Ints) -> Ints:
     """Words of the circular buffer with which an engine that always works never waits.
 
     Between the windows b < i an engine works i - b - 1 windows, and as many words as cycles come in
@@ -183,8 +187,11 @@ def depth(geo: Geometry, pe: Ints, simd: Ints) -> Ints:
     pace, from a producer that loses the time in which it waits, needs k + stride - 2 rows and
     k + stride pixels, and what the output leaves out: for sizes as networks have them the same.
 
-    Equal to simulation (tests/rtl/test_window.py). Rounded up to a power of two where LUTRAM, in
-    tiles of 16, holds that too: addresses then wrap by themselves.
+    Equal to simulation (tests/rtl/test_window.py). Rounded up to a power of two where that takes no
+    more memory, LUTRAM in tiles of 16 or block RAM: addresses then wrap by themselves.
+
+    Args:
+        word: bits of a word.
     """
     flat = flattened(geo)
     words = folding.words_a_pixel(geo, pe, simd)
@@ -199,7 +206,20 @@ def depth(geo: Geometry, pe: Ints, simd: Ints) -> Ints:
         left = period * (window + 1) - words * oldest
         before = left if before is None else np.maximum(before, left)
     power = 1 << clog2(least)
-    return np.where(power <= 16 * cdiv(least, 16).clip(min=1), power, least)
+    in_luts = power <= 16 * cdiv(least, 16).clip(min=1)
+    in_blocks = (least > MOST_LUTRAM) & (_blocks(power, word) <= _blocks(least, word))
+    return np.where(in_luts | in_blocks, power, least)
+
+
+MOST_LUTRAM = 64
+"""Words up to which a buffer is in LUTRAM as a rule: the depth of the deepest primitive."""
+
+
+def _blocks(size: Ints, word: Ints) -> Ints:
+    """Block RAMs of 18 kbit in their best shape; all families have 512 x 36 to 16384 x 1."""
+    shapes = [(512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)]
+    fewest: Ints = np.min([cdiv(size, d) * cdiv(word, w) for d, w in shapes], axis=0)
+    return fewest
 
 
 def _corners(geo: Geometry) -> list[tuple[int, int, int]]:
@@ -256,7 +276,8 @@ class Edges:
     columns: tuple[tuple[int, int], ...]
 
 
-def edges(geo: Geometry, pixels: int) -> list[Edges]:
+@cache
+def edges(geo: Geometry, pixels: int) -> tuple[Edges, ...]:
     """Of each position that is read at once."""
     rows = [outside(geo, at, geo.h_in, geo.h_out) for at in range(geo.k)]
     columns = [outside(geo, at, geo.w_in, geo.w_out) for at in range(geo.k)]
@@ -269,7 +290,7 @@ def edges(geo: Geometry, pixels: int) -> list[Edges]:
                 tuple(columns[place % geo.k] for place in places),
             )
         )
-    return found
+    return tuple(found)
 
 
 def never(geo: Geometry, edge: Edges) -> bool:
@@ -285,17 +306,20 @@ def always(geo: Geometry, edge: Edges) -> bool:
     )
 
 
-def live(geo: Geometry, pixels: int) -> list[int]:
+@cache
+def live(geo: Geometry, pixels: int) -> tuple[int, ...]:
     """Positions of those read at once that need a copy of the buffer."""
-    return [at for at, edge in enumerate(edges(geo, pixels)) if not always(geo, edge)]
+    return tuple(at for at, edge in enumerate(edges(geo, pixels)) if not always(geo, edge))
 
 
-def masked(geo: Geometry, pixels: int) -> list[Edges]:
+@cache
+def masked(geo: Geometry, pixels: int) -> tuple[Edges, ...]:
     """Of each position that needs a copy and a mask, its padding."""
     of = edges(geo, pixels)
-    return [of[at] for at in live(geo, pixels) if not never(geo, of[at])]
+    return tuple(of[at] for at in live(geo, pixels) if not never(geo, of[at]))
 
 
+@cache
 def counts_places(geo: Geometry) -> tuple[bool, bool]:
     """Whether the reader needs to know the row, and the column, of the output pixel."""
     every = (moves(geo), frees(geo), padded_moves(geo))
@@ -333,17 +357,23 @@ def room_bits(geo: Geometry, words: Ints, size: Ints) -> Ints:
 # Counts
 
 
+@lru_cache(maxsize=512)
+def _ring(geo: Geometry, shape: tuple[int, ...], *arrays: bytes) -> tuple[dict[str, Ints], Ints]:
+    """LUT features and flip-flops of circular buffers: they depend on few precisions."""
+    pe, simd, size = (np.frombuffer(of, np.int64).reshape(shape) for of in arrays)
+    return ring_lut(geo, pe, simd, size), ring_ff(geo, pe, simd, size)
+
+
 def ring_ff(geo: Geometry, pe: Ints, simd: Ints, size: Ints) -> Ints:
     """Flip-flops of a circular buffer of `size` words."""
     pixels = positions_at_once(geo, simd)
     words = folding.words_a_pixel(geo, pe, simd)
     addresses = _of_each(pixels, lambda n: address_counters(geo.k, n) + len(live(geo, n)))
-    flags = _of_each(pixels, lambda n: len(set(masked(geo, n))))
     room = room_bits(geo, words, size) if is_padded(geo) else 0
     counters = sum(clog2(states) for states in ring_counters(geo, pe, simd))
     read = _of_each(pixels, lambda n: address_counters(geo.k, n))
     held = addresses * clog2(size) - read * _still_bits(geo, pe, simd, size)
-    ff: Ints = 1 + counters + held + level_bits(geo, words, size) + room + flags
+    ff: Ints = 1 + counters + held + level_bits(geo, words, size) + room
     return ff
 
 
@@ -362,10 +392,11 @@ def _still_bits(geo: Geometry, pe: Ints, simd: Ints, size: Ints) -> Ints:
     return np.minimum(ones((step & -step) - 1), clog2(size))
 
 
-def _kernel_steps(geo: Geometry, pixels: int) -> set[int]:
+@cache
+def _kernel_steps(geo: Geometry, pixels: int) -> frozenset[int]:
     """Pixels of the stream between kernel positions that are read one after the other."""
     places = [at // geo.k * geo.w_in + at % geo.k for at in range(geo.k * geo.k)]
-    return {b - a for a, b in zip(places, places[pixels:], strict=False)}
+    return frozenset(b - a for a, b in zip(places, places[pixels:], strict=False))
 
 
 def ring_counters(geo: Geometry, pe: Ints, simd: Ints) -> list[Ints]:
@@ -387,7 +418,7 @@ def ring_counters(geo: Geometry, pe: Ints, simd: Ints) -> list[Ints]:
     return states
 
 
-def ring_lut(geo: Geometry, pe: Ints, simd: Ints, size: Ints, word: Ints) -> dict[str, Ints]:
+def ring_lut(geo: Geometry, pe: Ints, simd: Ints, size: Ints) -> dict[str, Ints]:
     """What LUTs of a circular buffer are spent on."""
     pixels = positions_at_once(geo, simd)
     words = folding.words_a_pixel(geo, pe, simd)
@@ -399,25 +430,48 @@ def ring_lut(geo: Geometry, pe: Ints, simd: Ints, size: Ints, word: Ints) -> dic
         _of_each(pixels, lambda n: len(heads_at(geo, n, 1))),
         _of_each(pixels, lambda n: len(live(geo, n))),
     )
-    room = room_bits(geo, words, size) if is_padded(geo) else 0
-    states = ring_counters(geo, pe, simd)
-    return _counting(states) | {
-        "jump_bits": addresses * _jumps(geo, pe, simd, size),
-        "address_bits": addresses * address * wraps + heads * address,
-        "level_bits": level_bits(geo, words, size) + room,
-        "mask_bits": _of_each(pixels, lambda n: len(masked(geo, n))) * word,
+    # each bit of a read address: the sum, less the depth, and which of them it is
+    plain, less = _jumps(geo, pe, simd, size)
+    between, after = zeros(geo)
+    padded = is_padded(geo)
+    ends = (0, between, between + after) if padded else (0, 0, 0)
+    level = level_bits(geo, words, size)
+    changes = _level(padded_moves(geo), ends, words, level)
+    if padded:
+        room = _level(frees(geo), (0, 0, 0), words, room_bits(geo, words, size))
+        changes = np.concatenate((changes, room))
+    return _counting(ring_counters(geo, pe, simd)) | {
+        "jump_inputs": addresses * (plain.sum(axis=0) + less.sum(axis=0) * wraps),
+        "wrap_bits": addresses * wraps * (address + (less > 0).sum(axis=0)),
+        "level_bits": (changes > 0).sum(axis=0),
+        "level_inputs": changes.sum(axis=0),
+        "full_bits": level * (not padded),
+        "heads": heads * wraps,
         "edges": _of_each(pixels, lambda n: len(edge_tests(geo, n))),
     }
 
 
+def _level(steps: Steps, ends: Sequence[int], words: Ints, bits: Ints) -> Small:
+    """Signals that decide each bit of what is written and freed, added to a level."""
+    moved = (0, steps.pixel, steps.row, steps.image)
+    changes = [[-step * words, *(1 + end * words - step * words for end in ends)] for step in moved]
+    return level_inputs(changes, bits)
+
+
 def _counting(states: list[Ints]) -> dict[str, Ints]:
-    """Counters, and bits of those that do not wrap by themselves."""
-    uneven = sum(clog2(n) * (n != 1 << clog2(n)) for n in states)
-    return {"counters": ints(sum(1 * (n > 1) for n in states)), "wrap_bits": ints(uneven)}
+    """Counters, their bits, and those that do not wrap by themselves."""
+    return {
+        "counters": ints(sum(1 * (n > 1) for n in states)),
+        "counter_bits": ints(sum(clog2(n) for n in states)),
+        "uneven": ints(sum(1 * (n != 1 << clog2(n)) for n in states)),
+    }
 
 
-def _jumps(geo: Geometry, pe: Ints, simd: Ints, size: Ints) -> Ints:
-    """Bits in which the steps of the read address differ, modulo the depth and less the depth."""
+def _jumps(geo: Geometry, pe: Ints, simd: Ints, size: Ints) -> tuple[Small, Small]:
+    """Signals that decide each bit of the steps of the read address, modulo the depth and less it.
+
+    Shape: (bits, foldings).
+    """
     pixels = positions_at_once(geo, simd)
     words = folding.words_a_pixel(geo, pe, simd)
     block, steps = words_a_block(geo, simd), moves(geo)
@@ -435,15 +489,14 @@ def _jumps(geo: Geometry, pe: Ints, simd: Ints, size: Ints) -> Ints:
         block - back,
         start + steps.pixel * words,
         start + steps.row * words,
+        start + steps.image * words,
     ]
-    end = start + steps.image * words
-    plain, less = size * 0, size * 0
-    for jump, states in zip(moved, ring_counters(geo, pe, simd), strict=False):
-        taken = states > 1
-        plain |= taken * ((jump % size) ^ (end % size))
-        less |= taken * ((jump % size - size) ^ (end % size - size))
-    differ: Ints = ones(plain) + ones(less) * (size != 1 << clog2(size))
-    return differ
+    active = [states > 1 for states in ring_counters(geo, pe, simd)[: len(moved) - 1]]
+    bits = clog2(size) + 1
+    return (
+        priority_inputs([jump % size for jump in moved], active, bits),
+        priority_inputs([jump % size - size for jump in moved], active, bits),
+    )
 
 
 def ones(value: Ints) -> Ints:
@@ -451,21 +504,23 @@ def ones(value: Ints) -> Ints:
     return ints(sum(value >> bit & 1 for bit in range(40)))
 
 
-def edge_tests(geo: Geometry, pixels: int) -> set[tuple[bool, int]]:
+@cache
+def edge_tests(geo: Geometry, pixels: int) -> frozenset[tuple[bool, int]]:
     """Limits with which rows (columns) of windows are compared to find padding."""
     found = set()
     for edge in masked(geo, pixels):
         for of, ends, last in ((True, edge.rows, geo.h_out), (False, edge.columns, geo.w_out)):
             found |= {(of, limit) for end in ends for limit in end if 0 < limit < last}
-    return found
+    return frozenset(found)
 
 
-def heads_at(geo: Geometry, pixels: int, words: int) -> list[int]:
+@cache
+def heads_at(geo: Geometry, pixels: int, words: int) -> tuple[int, ...]:
     """Positions whose copies count their own write address; others are a word behind another."""
     here = live(geo, pixels)
     if words > 1:
         return here
-    return [at for at in here if at % geo.k == 0 or at - 1 not in here]
+    return tuple(at for at in here if at % geo.k == 0 or at - 1 not in here)
 
 
 def _of_each(pixels: Ints, count: Callable[[int], int]) -> Ints:

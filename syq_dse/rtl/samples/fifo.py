@@ -18,11 +18,15 @@ def draw(rng: np.random.Generator, family: Family) -> Sample:
     bits = int(rng.integers(1, 9))
     if rng.random() < 0.5:
         return _queue(rng, family, bits)
+    ring = rng.random() < 0.3  # neither width divides the other
     while True:
         source, sink = (_lanes(rng) for _ in range(2))
-        if source == sink:
-            continue
-        if rng.random() < 0.7:  # one is a multiple of the other
+        if ring:
+            common = int(2 ** rng.integers(0, 5))
+            source, sink = 3 * common, common * int(2 ** rng.integers(1, 6))
+            if rng.random() < 0.5:
+                source, sink = sink, source
+        elif rng.random() < 0.7:
             source, sink = (source, source * sink) if rng.random() < 0.4 else (source * sink, sink)
         if source != sink and int(np.lcm(source, sink)) * bits <= LARGEST_WORD:
             return Sample(
@@ -34,7 +38,7 @@ def draw(rng: np.random.Generator, family: Family) -> Sample:
 
 def _queue(rng: np.random.Generator, family: Family, bits: int) -> Sample:
     width = bits * _lanes(rng)
-    words = 2 if rng.random() < 0.4 else round(2 ** rng.uniform(1.6, 11))
+    words = 2 if rng.random() < 0.3 else round(2 ** rng.uniform(1.6, 12))
     # Beyond this depth a memory in LUTs is no choice, and slow to synthesise.
     style = "distributed" if words <= 128 and rng.random() < 0.7 else "block"
     counts = fifo(words, width)

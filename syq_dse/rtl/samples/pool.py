@@ -15,13 +15,16 @@ from syq_dse.target import Family
 LARGEST_WORD = 256
 """Bits of a word that are still quick to synthesise."""
 
+MOST_OF_A_ROW = 8192
+"""Channels times columns: ResNet's 64 * 112, and a little more."""
+
 DEEPEST = 128
 """Words up to which a memory may be in LUTs."""
 
 
 def draw(rng: np.random.Generator, family: Family) -> Sample:
     """A max pool, with windows that overlap or not, a mean pool, or a mean over all pixels."""
-    kind = str(rng.choice(["max", "overlapping", "mean", "global"], p=[0.35, 0.3, 0.1, 0.25]))
+    kind = str(rng.choice(["max", "overlapping", "mean", "global"], p=[0.35, 0.3, 0.12, 0.23]))
     c = int(rng.choice([6, 16, 32, 64, 96, 128, 256, 384, 512, 1024]))
     bits = int(rng.integers(1, 9))
     out_bits = 8 if rng.random() < 0.6 else int(rng.integers(2, 9))  # the last layer reads 8 bits
@@ -75,12 +78,16 @@ def _node(rng: np.random.Generator, kind: str, c: int) -> Node:
     if kind == "global":
         side = int(rng.choice([4, 6, 7, 7, 7, 8, 8, 8, 14]))
         return Node(GlobalAvgPool(name="pool"), ("input",), Shape(c, side, side), Shape(c, 1, 1))
-    side = int(rng.choice([8, 10, 13, 14, 27, 28, 32, 54, 56, 112]))
+    # channels grow where images shrink
+    sides = [n for n in (8, 10, 13, 14, 27, 28, 32, 54, 55, 56, 112) if c * n <= MOST_OF_A_ROW]
+    side = int(rng.choice(sides))
     k, stride, pad = 2, 2, (0, 0)
     if kind == "overlapping":
         k = int(rng.choice([3, 3, 3, 2, 5]))
-        stride = 2 if k > 2 else 1
+        stride = 2 if k > 2 and rng.random() < 0.9 else 1
         pad = ((0, 0), (1, 1), (0, 1))[int(rng.integers(0, 3))] if k == 3 else (0, 0)
+    elif kind == "mean" and rng.random() < 0.2:
+        k = 3
     elif rng.random() < 0.3:
         k = stride = int(rng.integers(3, 5))
     size = (side + sum(pad) - k) // stride + 1

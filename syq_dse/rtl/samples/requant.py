@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from syq_dse.cost.counts import Counts
 from syq_dse.cost.engine import result_bits
 from syq_dse.cost.integers import ints
 from syq_dse.cost.units import requant as costs
@@ -13,6 +15,11 @@ from syq_dse.rtl.requant import Multiply, Thresholds
 from syq_dse.rtl.samples import Sample
 from syq_dse.rtl.samples.engines import draw_engine
 from syq_dse.target import Family
+
+Floats = npt.NDArray[np.float64]
+
+FEW_WORDS = 64
+"""Words of a table that is in LUTs however many bits it has: one LUT a bit."""
 
 MOST_BITS = 60_000
 """Bits of the tables of the largest sample, or of its products: what Yosys does in seconds."""
@@ -40,34 +47,39 @@ def _draw(rng: np.random.Generator, family: Family) -> Sample | None:
         return None
     seeded: dict[str, Any] = {"pe": pe, "period": period, "family": family}
     unit: Thresholds | Multiply
+    alike = costs.repeated(acc, geo.fan_in)
+    centre, spread = _sums(rng, acc, geo.fan_in, channels)
     if searches:
-        counts = costs.thresholds(acc, bits, channels, ints([pe]), ints([period]))
+        counts = costs.thresholds(acc, bits, channels, ints([pe]), ints([period]), alike)
+        count = 2**bits - 1
+        steps = np.arange(count) - (count - 1) / 2 + rng.uniform(-0.5, 0.5, (channels, count))
+        places = np.rint(centre[:, None] + spread[:, None] * steps * (4 / (count + 1)))
         half = 1 << acc - 1
-        drawn = rng.integers(-half, half, size=(channels, 2**bits - 1))
+        drawn = np.sort(np.clip(places, 1 - half, half - 1), axis=1).astype(np.int64)
         unit = Thresholds(
-            acc, bits, channels, thresholds=np.sort(drawn).tolist(), style=style, **seeded
+            acc, bits, channels, thresholds=drawn.tolist(), style=_styles(counts, style), **seeded
         )
     else:
         port = family.multiplier[0]
-        counts = costs.multiply(acc, bits, channels, ints([pe]), ints([period]), dsp, port)
+        counts = costs.multiply(acc, bits, channels, ints([pe]), ints([period]), dsp, port, alike)
         half = 1 << acc + costs.GAIN_BITS - 1
-        shift = max(0, acc + costs.GAIN_BITS - 2 - bits - int(rng.integers(4)))
+        most = (1 << costs.GAIN_BITS - 1) - 1
+        factors = 2**bits / (4 * spread)
+        shift = int(np.clip(np.floor(np.log2(most / factors.max())), 0, 40))
+        gains = np.clip(np.rint(factors * 2.0**shift), 1, most)
+        offsets = np.clip(np.rint(2.0 ** (bits - 1 + shift) - centre * gains), -half, half - 1)
         unit = Multiply(
             acc,
             bits,
             channels,
-            gains=rng.integers(1, 1 << costs.GAIN_BITS - 1, size=channels).tolist(),
-            offsets=rng.integers(-half, half, size=channels).tolist(),
+            gains=gains.astype(np.int64).tolist(),
+            offsets=offsets.astype(np.int64).tolist(),
             shift=shift,
             signed=bool(rng.random() < 0.2),
             dsp=dsp,
-            style=style,
+            style=_styles(counts, style),
             **seeded,
         )
-    # tables that the unit keeps in LUTs: too small for a block, or a pipeline's first
-    styles = [style if np.max(memory.depth) > 1 else "distributed" for memory in counts.memories]
-    if searches:
-        styles[1] = "distributed"
     return Sample(
         parameters={
             "method": "thresholds" if searches else "multiply",
@@ -81,5 +93,23 @@ def _draw(rng: np.random.Generator, family: Family) -> Sample | None:
         },
         unit=unit,
         counts=counts,
-        styles=tuple(styles),
+        styles=tuple(_styles(counts, style)),
     )
+
+
+def _styles(counts: Counts, style: str) -> list[str]:
+    """Where each table is: small ones, and a pipeline's first, are in LUTs."""
+    return [
+        style if np.max(memory.depth) > FEW_WORDS and not memory.in_luts else "distributed"
+        for memory in counts.memories
+    ]
+
+
+def _sums(rng: np.random.Generator, acc: int, fan_in: int, channels: int) -> tuple[Floats, Floats]:
+    """Of each channel's accumulators, the value in the middle of the codes and the deviation.
+
+    Activations are positive, so that the mean of a channel's sums is as far off as they spread.
+    """
+    spread = 2.0 ** (acc - 1) * rng.uniform(0.25, 0.55) / np.sqrt(fan_in)
+    spread = np.maximum(spread * rng.uniform(0.85, 1.15, channels), 0.5)
+    return spread * (rng.normal(0, 0.87, channels) + rng.uniform(-0.7, 0.7, channels)), spread

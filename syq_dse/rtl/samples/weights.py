@@ -10,7 +10,7 @@ from syq_dse.cost.units.weights import weights
 from syq_dse.rtl.samples import Sample
 from syq_dse.rtl.samples.engines import draw_engine
 from syq_dse.rtl.weights import Weights
-from syq_dse.scheme import weight_bits
+from syq_dse.scheme import weight_bits, weight_max
 from syq_dse.target import Family
 
 LARGEST_BITS = {"distributed": 8_000, "block": 60_000, "ultra": 2_000_000}
@@ -30,11 +30,11 @@ def draw(rng: np.random.Generator, family: Family) -> Sample:
         depth = geo.c_out * geo.fan_in // (fold.pe * fold.simd)
         if 1 < depth <= 1 << 16 and width * depth <= LARGEST_BITS[style]:
             break
-    raw = rng.integers(0, 256, size=(depth, -(-width // 8)), dtype=np.uint8)
-    words = [int.from_bytes(row.tobytes(), "little") & ((1 << width) - 1) for row in raw]
+    words = _words(rng, engine.layer.weights, depth, fold.pe * fold.simd)
     counts = weights(geo, code, ints([fold.pe]), ints([fold.simd]), style)
     return Sample(
         parameters={
+            "code_bits": code,
             "width": width,
             "depth": depth,
             "ram_style": style,
@@ -43,3 +43,15 @@ def draw(rng: np.random.Generator, family: Family) -> Sample:
         counts=counts,
         styles=(style,),
     )
+
+
+def _words(rng: np.random.Generator, weights: str, depth: int, codes: int) -> list[int]:
+    """Words of codes, each as likely as every other."""
+    code, most = weight_bits(weights), weight_max(weights)
+    if weights == "binary":
+        drawn = rng.integers(0, 2, size=(depth, codes))
+    else:
+        drawn = rng.integers(-most, most + 1, size=(depth, codes)) % (1 << code)
+    bits = drawn[..., None] >> np.arange(code) & 1
+    packed = np.packbits(bits.reshape(depth, -1).astype(np.uint8), axis=1, bitorder="little")
+    return [int.from_bytes(row.tobytes(), "little") for row in packed]
