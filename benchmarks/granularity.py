@@ -91,8 +91,8 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
         "k": case.k, "pe": case.pe, "simd": case.simd, "granularity": case.granularity,
         "scale": case.scale, "res_type": case.res_type, "lut": made.lut, "ff": made.ff,
         "dsp": made.dsp, "cycles": ends[2] - ends[1], "latency_cycles": ends[0] + 1,
-        "estimated_lut": sum(i.estimate["lut"] for i in conv.instances),
-        "estimated_ff": sum(i.estimate["ff"] for i in conv.instances),
+        "estimated_lut": conv.estimate["lut"],
+        "estimated_ff": conv.estimate["ff"],
         "estimated_cycles": interval,
     }  # fmt: skip
 

@@ -16,7 +16,7 @@ import numpy as np
 from syq_dse import catalogue, target
 from syq_dse.cost.engine import mac_unit
 from syq_dse.cost.folding import Geometry
-from syq_dse.cost.fpga import LUT, pricing
+from syq_dse.cost.fpga import LUT, pricing, settled
 from syq_dse.cost.integers import ints
 from syq_dse.scheme import LayerScheme
 
@@ -39,7 +39,7 @@ def estimates(rows: list[dict[str, str]]) -> np.ndarray:
             prices, geo, LayerScheme(weights=weights), size["input_bits"],
             ints([size["pe"]]), ints([size["simd"]]), "lut",
         )  # fmt: skip
-        found.append(int(unit[0, LUT]))
+        found.append(int(settled(unit)[0, LUT]))
     return np.array(found)
 
 
