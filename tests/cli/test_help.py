@@ -42,12 +42,17 @@ SYNTHESISES = {"verify", "calibrate"}
 """Commands whose examples take minutes; what they do is tested in tests/rtl."""
 
 
+PROGRESS = re.compile(r"\d+/\d+ .*, \d+ s")
+"""What a busy machine, on which an example takes long, says meanwhile."""
+
+
 def test_every_example_runs(cli, workplace: Path) -> None:
     examples = [example(cli("--help").out)]
     examples += [example(cli(name, "--help").out) for name in COMMANDS if name not in SYNTHESISES]
     for arguments in examples:  # the first leaves the run that plot and export name
         done = cli(*arguments)
-        assert (done.code, done.err) == (0, ""), arguments
+        assert done.code == 0, arguments
+        assert all(PROGRESS.fullmatch(line) for line in done.err.splitlines()), arguments
         assert done.out
         if "--json" in arguments:
             json.loads(done.out)
