@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
-
 from syq_dse.cost.counts import Counts
 from syq_dse.cost.folding import Folding, Geometry, RamStyle, ResType, word_channels
-from syq_dse.cost.fpga import Pricing, Resources, resources, settled
+from syq_dse.cost.fpga import Pricing, Resources, resources
 from syq_dse.cost.integers import Ints, ints
 from syq_dse.cost.timing import Queue
 from syq_dse.cost.units import fifo as fifos
@@ -78,11 +74,8 @@ def requant_unit(
     """The cheaper of thresholds and multiply-add-shift-clip; nothing for the network's result."""
     if out.kind == "result":
         return resources("requant", Counts(lut={}, ff=pe * 0), pricing)
-    stacked, best = _requants(
-        pricing, requant_counts(pricing, geo, acc, out, out_bits, pe, simd, res)
-    )
-    chosen: Resources = np.take_along_axis(stacked, best[None, ..., None], axis=0)[0]
-    return chosen
+    options = requant_counts(pricing, geo, acc, out, out_bits, pe, simd, res)
+    return pricing.cheapest([resources("requant", of, pricing) for of in options.values()])[0]
 
 
 def requant_method(
@@ -91,17 +84,8 @@ def requant_method(
     """The method that `requant_unit` takes for one folding, and its counts."""
     pe, simd = ints([fold.pe]), ints([fold.simd])
     options = requant_counts(pricing, geo, acc, out, out_bits, pe, simd, fold.res_type)
-    _, best = _requants(pricing, options)
-    return list(options.items())[int(best[0])]
-
-
-def _requants(
-    pricing: Pricing, options: Mapping[requants.Method, Counts]
-) -> tuple[Resources, Ints]:
-    """Resources of each method, and the index of the one with the smallest share of the part."""
-    rows = [resources("requant", counts, pricing) for counts in options.values()]
-    stacked = np.stack(np.broadcast_arrays(*rows))
-    return stacked, np.argmin(pricing.share_of(settled(stacked)), axis=0)
+    rows = [resources("requant", of, pricing) for of in options.values()]
+    return list(options.items())[int(pricing.cheapest(rows)[1][0])]
 
 
 def requant_counts(

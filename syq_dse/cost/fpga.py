@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from math import comb
@@ -47,8 +47,13 @@ def settled(rows: Resources) -> Resources:
     14
     """
     out = rows[..., :HALVES].copy()
-    np.maximum(out[..., LUT], (rows[..., HALVES] + 1) >> 1, out=out[..., LUT])
+    out[..., LUT] = logic_cells(rows[..., LUT], rows[..., HALVES])
     return out
+
+
+def logic_cells(luts: Any, halves: Any) -> Any:
+    """LUTs that hold so many LUTs of three inputs and more, and so many halves; of any shape."""
+    return np.maximum(luts, -(-halves // 2))
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,16 @@ class Pricing:
         """
         shares: Ints = rows @ self.share + PART * (rows[..., DRAM] > 0)
         return shares
+
+    def cheapest(self, options: Sequence[Resources]) -> tuple[Resources, Ints]:
+        """Row by row the option of the smallest share of the part, and which one that is.
+
+        Args:
+            options: alternatives, not yet settled.
+        """
+        stacked = np.stack(np.broadcast_arrays(*options))
+        best = np.argmin(self.share_of(settled(stacked)), axis=0)
+        return np.take_along_axis(stacked, best[None, ..., None], axis=0)[0], best
 
 
 PART = 10**9
@@ -145,11 +160,9 @@ def map_memory(memory: Memory, pricing: Pricing, ram_style: RamStyle | None = No
         return MAPS["block"](memory, pricing.family)
     if ram_style in MAPS:
         return MAPS[ram_style](memory, pricing.family)
-    options = [MAPS[style](memory, pricing.family) for style in styles(memory, pricing)]
-    stacked = np.stack(options)
-    best = np.argmin(pricing.share_of(settled(stacked)), axis=0)
-    chosen: Resources = np.take_along_axis(stacked, best[None, ..., None], axis=0)[0]
-    return chosen
+    return pricing.cheapest(
+        [MAPS[style](memory, pricing.family) for style in styles(memory, pricing)]
+    )[0]
 
 
 def styles(memory: Memory, pricing: Pricing) -> tuple[RamStyle, ...]:
@@ -163,8 +176,8 @@ def styles(memory: Memory, pricing: Pricing) -> tuple[RamStyle, ...]:
 def chosen_style(memory: Memory, pricing: Pricing) -> RamStyle:
     """The style of one memory, of the smallest share of the part, as `map_memory` takes it."""
     options = styles(memory, pricing)
-    rows = np.stack([MAPS[style](memory, pricing.family).reshape(-1) for style in options])
-    return options[int(np.argmin(pricing.share_of(settled(rows))))]
+    rows = [MAPS[style](memory, pricing.family).reshape(-1) for style in options]
+    return options[int(pricing.cheapest(rows)[1])]
 
 
 def distributed(memory: Memory, family: Family) -> Resources:
@@ -288,35 +301,32 @@ def block_shape(width: int, depth: int, family: Family) -> tuple[int, int]:
 
 def block(memory: Memory, family: Family) -> Resources:
     """A memory in block RAM of 18 kbit: the shape that takes the fewest; multiplexers join rows."""
-    width, depth, banks = ints(memory.width), ints(memory.depth), ints(memory.banks)
-    word = depth <= 1
-    out = _empty(width, depth, banks)
+    width, depth = ints(memory.width), ints(memory.depth)
     each = np.stack(
         np.broadcast_arrays(*(cdiv(depth, d) * cdiv(width, w) for d, w in family.bram18))
     )
-    best = np.argmin(each, axis=0)
-    rows = cdiv(depth, ints([d for d, _ in family.bram18])[best])
-    out[..., BRAM18] = np.where(word, 0, each.min(axis=0) * banks)
-    for column, joins in zip((LUT, HALVES), _row_joins(width, rows, family), strict=True):
-        out[..., column] = np.where(word, 0, joins * banks)
-    _registers(out, memory, word, width * depth * banks)
-    out[..., FF] += np.where(word, 0, clog2(rows) * banks)
-    return out
+    rows = cdiv(depth, ints([d for d, _ in family.bram18])[np.argmin(each, axis=0)])
+    return _in_blocks(memory, family, BRAM18, each.min(axis=0), rows)
 
 
 def ultra(memory: Memory, family: Family) -> Resources:
     """A memory in UltraRAM. It has no initial contents: constants are loaded at start-up."""
+    assert family.uram is not None
+    tile, columns = family.uram
+    rows = cdiv(ints(memory.depth), tile)
+    return _in_blocks(memory, family, URAM, rows * cdiv(ints(memory.width), columns), rows)
+
+
+def _in_blocks(memory: Memory, family: Family, column: int, blocks: Ints, rows: Ints) -> Resources:
+    """A memory in so many blocks a bank, in rows that multiplexers join."""
     width, depth, banks = ints(memory.width), ints(memory.depth), ints(memory.banks)
     word = depth <= 1
     out = _empty(width, depth, banks)
-    assert family.uram is not None
-    tile, columns = family.uram
-    rows = cdiv(depth, tile)
-    out[..., URAM] = np.where(word, 0, rows * cdiv(width, columns) * banks)
-    for column, joins in zip((LUT, HALVES), _row_joins(width, rows, family), strict=True):
-        out[..., column] = np.where(word, 0, joins * banks)
+    luts, halves = _row_joins(width, rows, family)
+    for place, count in ((column, blocks), (LUT, luts), (HALVES, halves)):
+        out[..., place] = np.where(word, 0, count * banks)
     _registers(out, memory, word, width * depth * banks)
-    out[..., FF] += np.where(word, 0, clog2(rows) * banks)
+    out[..., FF] += np.where(word, 0, clog2(rows) * banks)  # which row was read
     return out
 
 

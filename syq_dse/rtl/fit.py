@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
+from syq_dse.cost.fpga import logic_cells
 from syq_dse.cost.prices import CONSTANT, UnitPrices
 from syq_dse.errors import InputError
 from syq_dse.rtl.runs import RESOURCES, Run
@@ -90,7 +91,7 @@ def fit(unit: str, runs: Sequence[Run], lut_inputs: int) -> UnitFit:
         ),
         worst=None if worst is None else runs[worst],
         worst_error=0.0 if worst is None else float(error[worst]),
-        suspect=_suspect(features, _taken(price), made, error, [CONSTANT, *names]),
+        suspect=_suspect(features, logic_cells(*price.T), made, error, [CONSTANT, *names]),
         unseen=tuple(n for n, column in zip(names, features.T[1:], strict=True) if not any(column)),
     )
 
@@ -123,13 +124,9 @@ def _features(runs: Sequence[Run], names: Sequence[str]) -> Floats:
 
 
 def _estimate(features: Floats, price: Floats, memory: Floats) -> Floats:
-    return _taken(np.ceil(features @ price - 1e-9) + memory)
-
-
-def _taken(parts: Floats) -> Floats:
-    """LUTs that hold so many LUTs and halves, in the last axis."""
-    taken: Floats = np.maximum(parts[..., 0], np.ceil(parts[..., 1] / 2))
-    return taken
+    luts, halves = (np.ceil(features @ price - 1e-9) + memory).T
+    estimate: Floats = logic_cells(luts, halves)
+    return estimate
 
 
 ROBUST_STEPS = 20

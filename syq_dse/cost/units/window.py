@@ -28,8 +28,8 @@ def window(geo: Geometry, bits: int, pe: Ints, simd: Ints) -> Counts:
       k - 1 line delays in one memory.
     - All else is a circular buffer of `depth` words, one copy for each kernel position that is read
       at once. A copy is written as many words ahead as its position lies behind the first, so that
-      all are read at one address. Zeros around the image are neither stored nor waited for: they
-      are masked in what is read.
+      all are read at one address. Zeros around the image are neither stored nor waited for: the
+      register of what is read is reset. In a chain they are masked.
 
     Args:
         bits: precision of the activations.
