@@ -32,7 +32,7 @@ from syq_dse.rtl.pool import MeanPool as MeanPoolUnit
 from syq_dse.rtl.requant import Multiply, Thresholds
 from syq_dse.rtl.scale import Scale
 from syq_dse.rtl.stream import Unit
-from syq_dse.rtl.weights import Weights
+from syq_dse.rtl.weights import Weights, packed
 from syq_dse.rtl.window import Window
 from syq_dse.scheme import LayerScheme, Scheme, Tensor, normal, tensors, weight_bits
 
@@ -429,9 +429,7 @@ def weight_words(
     stored = (by_input + 1) // 2 if layer.weights == "binary" else by_input % (1 << code)
     folds = stored.reshape(geo.c_out // fold.pe, fold.pe, geo.fan_in // fold.simd, fold.simd)
     lanes = folds.transpose(0, 2, 1, 3).reshape(-1, fold.pe * fold.simd)
-    bits = (lanes[:, :, None] >> np.arange(code)) & 1
-    packed = np.packbits(bits.reshape(len(lanes), -1).astype(np.uint8), axis=1, bitorder="little")
-    return [int.from_bytes(row.tobytes(), "little") for row in packed]
+    return packed(lanes, code)
 
 
 def input_words(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 from amaranth import Const, Module, Signal
 
 from syq_dse.rtl.memory import Memory
@@ -72,3 +74,11 @@ class Weights(Unit):
                 with m.Else():
                     m.d.sync += address.eq(address + 1)
         return m
+
+
+def packed(codes: npt.NDArray[np.int64], bits: int) -> list[int]:
+    """Words of unsigned codes, shape (words, codes a word), lane 0 in the low bits."""
+    planes = codes[:, :, None] >> np.arange(bits) & 1
+    rows = planes.reshape(len(codes), -1).astype(np.uint8)
+    found = np.packbits(rows, axis=1, bitorder="little")
+    return [int.from_bytes(row.tobytes(), "little") for row in found]

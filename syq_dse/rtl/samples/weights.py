@@ -9,7 +9,7 @@ from syq_dse.cost.integers import ints
 from syq_dse.cost.units.weights import weights
 from syq_dse.rtl.samples import Sample
 from syq_dse.rtl.samples.engines import draw_engine
-from syq_dse.rtl.weights import Weights
+from syq_dse.rtl.weights import Weights, packed
 from syq_dse.scheme import weight_bits, weight_max
 from syq_dse.target import Family
 
@@ -52,6 +52,4 @@ def _words(rng: np.random.Generator, weights: str, depth: int, codes: int) -> li
         drawn = rng.integers(0, 2, size=(depth, codes))
     else:
         drawn = rng.integers(-most, most + 1, size=(depth, codes)) % (1 << code)
-    bits = drawn[..., None] >> np.arange(code) & 1
-    packed = np.packbits(bits.reshape(depth, -1).astype(np.uint8), axis=1, bitorder="little")
-    return [int.from_bytes(row.tobytes(), "little") for row in packed]
+    return packed(drawn, code)
