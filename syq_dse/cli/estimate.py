@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,17 +16,7 @@ from syq_dse.cost.parameters import warnings
 @click.command()
 @design_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(
-    name: str,
-    board: str,
-    scheme: Path | None,
-    uniform: str | None,
-    interval: int | None,
-    fps: float | None,
-    clock_mhz: float | None,
-    limit: float,
-    as_json: bool,
-) -> None:
+def command(as_json: bool, **asked: Any) -> None:
     """Price one design, layer by layer.
 
     Without --interval or --fps the shortest interval at which the design fits is taken.
@@ -35,10 +24,12 @@ def command(
     \b
     Example: syq-dse estimate --network cnv --target pynq-z1 --uniform binary,2,layer --fps 1000
     """
-    net, prices, chosen = settled(name, board, scheme, uniform, interval, fps, clock_mhz, limit)
+    net, prices, chosen = settled(**asked)
     cost = estimate(prices, net, chosen.scheme, chosen.interval, chosen.folding)
     outside = warnings(prices, net, chosen.scheme, chosen.interval, chosen.folding)
-    found = document(prices, net.name, cost, chosen.interval, chosen.clock_mhz, limit, outside)
+    found = document(
+        prices, net.name, cost, chosen.interval, chosen.clock_mhz, asked["limit"], outside
+    )
     if as_json:
         print_json(found)
     else:
@@ -65,7 +56,7 @@ def _print(found: dict[str, Any]) -> None:
 
 
 def _layer_row(layer: dict[str, Any], columns: list[str]) -> dict[str, Any]:
-    granularity, units = layer["granularity"], layer["units"].values()
+    granularity = layer["granularity"]
     if granularity in ("row", "pixel"):  # elsewhere the scale vanishes into the thresholds
         granularity = f"{granularity} {layer['scale']}"
     return {
@@ -76,7 +67,7 @@ def _layer_row(layer: dict[str, Any], columns: list[str]) -> dict[str, Any]:
         "pe": layer["pe"],
         "simd": layer["simd"],
         "cycles": layer["cycles"],
-        **{column: sum(unit[column] for unit in units) for column in columns},
+        **{column: layer["total"][column] for column in columns},
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,18 +19,11 @@ from syq_dse.cost.document import RESOURCES
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as one JSON document.")
 def command(
-    name: str,
-    board: str,
-    scheme: Path | None,
-    uniform: str | None,
-    interval: int | None,
-    fps: float | None,
-    clock_mhz: float | None,
-    limit: float,
     integers: Path | None,
     seed: int,
     out: Path,
     as_json: bool,
+    **asked: Any,
 ) -> None:
     """Write a design as Verilog: a file a unit, a file an engine, a top, and manifest.json.
 
@@ -40,7 +34,7 @@ def command(
     """
     from syq_dse.rtl import write
 
-    net, prices, chosen = settled(name, board, scheme, uniform, interval, fps, clock_mhz, limit)
+    net, prices, chosen = settled(**asked)
     listed = write.write(prices, net, chosen, integers, seed, out)
     if as_json:
         print_json(listed)

@@ -34,7 +34,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def design_options(command: Command) -> Command:
-    """Give a command the options that `settled` takes, in their order."""
+    """Give a command the options that `settled` takes, as keywords, in their order."""
     for option in reversed(OPTIONS):
         command = option(command)
     return command
