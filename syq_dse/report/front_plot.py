@@ -106,11 +106,12 @@ def draw(front: dict[str, Any], x: str, y: str) -> Figure:
         f"{front['network']} on {front['target']}, {front['clock_mhz']:g} MHz, "
         f"filled to {share:g} % at most",
         fontsize=10,
+        parse_math=False,  # a name is no formula
     )
     axes.grid(True, which="major", color="0.88", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.legend(fontsize=8, framealpha=1.0)
-    figure.supxlabel(_note(front), fontsize=6.5, color="0.3")
+    figure.supxlabel(_note(front), fontsize=6.5, color="0.3", parse_math=False)
     return figure
 
 

@@ -158,20 +158,21 @@ def explore(
         InfeasibleError: no design keeps the limits.
     """
     study = resolved(study)
+    name = folder.absolute().name  # that of the working directory, too
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     with locked(folder, resume, study):
         if resume and finished(folder):
             return read_result(folder)
         _write_study(folder, study)
         try:
-            backend = samplers.connect(storage or folder / JOURNAL, folder.name, resume)
+            backend = samplers.connect(storage or folder / JOURNAL, name, resume)
             problem = problem_of(study, progress)
             front = exact_front(problem, progress)
         except SyqDseError:
             if not resume:  # nothing was found: leave nothing behind
                 _clear(folder, made)
             raise
-        store = samplers.open_study(backend, folder.name, problem)
+        store = samplers.open_study(backend, name, problem)
         have = len(store.get_trials(deepcopy=False))
         seeds = samplers.frozen_trials(problem, front.designs, "exact")
         samplers.write_trials(store, seeds[have:])

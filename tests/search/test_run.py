@@ -451,7 +451,6 @@ def test_a_storage_that_holds_the_name_is_refused(study: Study, tmp_path: Path) 
     assert len(held) == len(made.points.rows)
 
 
-@pytest.mark.xfail(reason="Path('.').name is empty, and so is the study's name in its storage")
 def test_the_folder_that_is_the_working_directory(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
