@@ -25,10 +25,9 @@ def window(geo: Geometry, bits: int, fold: Folding) -> Parameters:
 
 
 def weights(geo: Geometry, layer: LayerScheme, fold: Folding) -> Parameters:
-    code = weight_bits(layer.weights)
     return {
-        "code_bits": code,
-        "width": fold.pe * fold.simd * code,
+        "weights": layer.weights,
+        "width": fold.pe * fold.simd * weight_bits(layer.weights),
         "depth": geo.c_out * geo.fan_in // (fold.pe * fold.simd),
         "ram_style": fold.ram_style,
     }

@@ -34,7 +34,7 @@ def draw(rng: np.random.Generator, family: Family) -> Sample:
     counts = weights(geo, code, ints([fold.pe]), ints([fold.simd]), style)
     return Sample(
         parameters={
-            "code_bits": code,
+            "weights": engine.layer.weights,
             "width": width,
             "depth": depth,
             "ram_style": style,
