@@ -323,6 +323,8 @@ def _in_blocks(memory: Memory, family: Family, column: int, blocks: Ints, rows: 
     word = depth <= 1
     out = _empty(width, depth, banks)
     luts, halves = _row_joins(width, rows, family)
+    if family.lut_inputs >= 6 and not memory.constant:  # an enable of more rows takes two halves
+        halves = halves + np.where(rows > 4, rows, 0)
     for place, count in ((column, blocks), (LUT, luts), (HALVES, halves)):
         out[..., place] = np.where(word, 0, count * banks)
     _registers(out, memory, word, width * depth * banks)

@@ -37,7 +37,7 @@ def mac(shape: MacShape, fold: Folding) -> Parameters:
     return {
         "weights": shape.codebook, "weight_bits": shape.code_bits, "bits": shape.bits,
         "pe": shape.pe, "simd": shape.simd, "groups": shape.groups, "sums": shape.sums,
-        "steps": shape.steps, "res_type": fold.res_type,
+        "steps": shape.steps, "constant": int(shape.constant), "res_type": fold.res_type,
     }  # fmt: skip
 
 

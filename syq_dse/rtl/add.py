@@ -74,7 +74,7 @@ class Adder(Unit):
         y = q.as_signed() if high.signed else q.as_unsigned()
         shift, offset = self.shift, high.offset
         if shift == 0:
-            return x + (y << offset)
+            return (x << low.offset) + (y << offset)
         if shift <= offset:  # the low operand alone says how to round
             return (x >> shift) + (y << (offset - shift)) + bit(x, shift - 1)
         least, most = (

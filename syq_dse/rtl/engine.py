@@ -61,7 +61,8 @@ class Engine:
     """One layer: a chain of units, in the order of the flow.
 
     `inputs` are the queues in front of the chain, by tensor, each with a conversion of its words
-    where that is needed; the first unit of the chain reads them. `weights` feeds the mac unit.
+    where that is needed; the first unit of the chain reads them. `weights` feeds the mac unit; None
+    where there are no weights, or where all are constants in that unit.
     """
 
     layer: str
@@ -195,10 +196,11 @@ class _Builder:
             )
         )  # fmt: skip
         shape = mac_shape(geo, layer, bits, fold, family.multiplier)
+        words = weight_words(self.network, node, geo, layer, fold, of.codes)
         chain.append(
             self._instance(
                 "mac",
-                Mac(shape, family),
+                Mac(shape, family, words[0] if shape.constant else None),
                 parameters.mac(shape, fold),
                 engine.mac_unit(self.pricing, geo, layer, bits, pe, simd, fold.res_type),
             )
@@ -211,12 +213,11 @@ class _Builder:
             chain.append(self._requant(geo, acc, out, out_bits, fold, of))
         link = folding.lanes(node.out_shape, self.interval)
         chain += self._convert("convert_out", out_bits, fold.pe, link)
-        words = weight_words(self.network, node, geo, layer, fold, of.codes)
         return Engine(
             layer=node.name,
             inputs={source: (self._queue(queue, bits),)},
             chain=tuple(chain),
-            weights=self._weights(geo, layer, fold, words),
+            weights=None if shape.constant else self._weights(geo, layer, fold, words),
             words=tuple(words),
         )
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from amaranth import Cat, Const, Module, Signal, signed
 from amaranth.hdl import Value
 
 from syq_dse.cost.integers import range_bits
 from syq_dse.cost.units.mac import MacShape, field_range, joined, operand_range
+from syq_dse.rtl import shared
 from syq_dse.rtl.dsp import multiply
 from syq_dse.rtl.stream import Unit, lanes
 from syq_dse.rtl.tree import Operand, Pipeline, add_trees, ones_of_three, stage_rows, wire
+from syq_dse.scheme import weight_max
 from syq_dse.target import Family
 
 Operands = Sequence[Sequence[tuple[Sequence[Value], Sequence[Value]]]]
@@ -28,27 +31,38 @@ class Mac(Unit):
     Binary: sum(+-a) = 2 * sum(a where w = +1) - sum(a). Ternary: sum(w * a) = sum((w + 1) * a) -
     sum(a). The second sum is shared by the PEs of a group, and a product merges into the LUTs of
     the first adder. Integers: a sum of masked activations for each bit of the code, or DSPs.
+
+    Args:
+        word: the codes, as a word of `w`, of a shape whose codes are constants: all that the engine
+            has. There is no `w` then; a tree has only the operands that its codes select, and what
+            trees have in common is there once. Ternary: sum(a where w = +1) - sum(a where w = -1).
     """
 
-    def __init__(self, shape: MacShape, family: Family) -> None:
-        self.shape, self.family = shape, family
+    def __init__(self, shape: MacShape, family: Family, word: int | None = None) -> None:
+        assert shape.constant == (word is not None)
+        self.shape, self.family, self.word = shape, family, word
+        width = shape.pe * shape.simd * shape.code_bits
         super().__init__(
             shape.groups * shape.simd * shape.bits,
             shape.pe * shape.sums * shape.out_bits,
-            {"w": shape.pe * shape.simd * shape.code_bits},
+            {} if shape.constant else {"w": width},
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         shape = self.shape
         advance = Signal()
-        m.d.comb += [
-            self.s_ready.eq(advance & self.w_valid),
-            self.w_ready.eq(advance & self.s_valid),
-        ]
-        pipe = Pipeline(m, advance, self.s_valid & self.w_valid)
-        products = _dsp_sums if shape.dsp_lanes else _plane_sums
-        sums = products(pipe, shape, self._operands(), self.family)
+        taken: Value = self.s_valid
+        if shape.constant:
+            m.d.comb += self.s_ready.eq(advance)
+        else:
+            taken = self.s_valid & self.w_valid
+            m.d.comb += [
+                self.s_ready.eq(advance & self.w_valid),
+                self.w_ready.eq(advance & self.s_valid),
+            ]
+        pipe = Pipeline(m, advance, taken)
+        sums = self._sums(pipe)
         if shape.steps == 1:
             m.d.comb += [
                 advance.eq(~pipe.valid | self.m_ready),
@@ -59,6 +73,15 @@ class Mac(Unit):
         self._accumulate(m, pipe, advance, sums)
         return m
 
+    def _sums(self, pipe: Pipeline) -> list[Value]:
+        """The sums of one word's products, in registers."""
+        shape = self.shape
+        if shape.dsp_lanes:
+            return _dsp_sums(pipe, shape, self._operands(), self.family)
+        if shape.constant:
+            return _selected_sums(pipe, shape, self._operands())
+        return _plane_sums(pipe, shape, self._operands())
+
     def _operands(self) -> Operands:
         """Activations and codes of each tree: of each PE a list over its sums."""
         shape = self.shape
@@ -66,7 +89,7 @@ class Mac(Unit):
         activations = lanes(self.s_data, shape.bits)
         if shape.signed:
             activations = [lane.as_signed() for lane in activations]
-        codes = lanes(self.w_data, shape.code_bits)
+        codes = self._codes()
         found = []
         for pe in range(shape.pe):
             inputs = (pe * shape.groups // shape.pe) * shape.simd
@@ -80,6 +103,15 @@ class Mac(Unit):
                 ]
             )
         return found
+
+    def _codes(self) -> Sequence[Value]:
+        """Codes, PE-major."""
+        shape = self.shape
+        if self.word is None:
+            return lanes(self.w_data, shape.code_bits)
+        code, mask = shape.code_bits, (1 << shape.code_bits) - 1
+        count = shape.pe * shape.simd
+        return [Const(self.word >> code * i & mask, code) for i in range(count)]
 
     def _accumulate(
         self, m: Module, pipe: Pipeline, advance: Signal, sums: Sequence[Value]
@@ -115,7 +147,7 @@ class Mac(Unit):
         m.d.comb += self.m_data.eq(Cat(*results))
 
 
-def _plane_sums(pipe: Pipeline, shape: MacShape, operands: Operands, family: Family) -> list[Value]:
+def _plane_sums(pipe: Pipeline, shape: MacShape, operands: Operands) -> list[Value]:
     """The sums of one word's products, from sums of masked activations, in registers."""
     m = pipe.m
     trees = [tree for parts in operands for a, w in parts for tree in _planes(m, shape, a, w)]
@@ -143,6 +175,99 @@ def _plane_sums(pipe: Pipeline, shape: MacShape, operands: Operands, family: Fam
         own = positive.value << 1 if shape.codebook == "binary" else positive.value
         results.append(wire(m, (own - total.value)[: shape.word_bits].as_signed()))
     return pipe.stage(results)
+
+
+def _selected_sums(pipe: Pipeline, shape: MacShape, operands: Operands) -> list[Value]:
+    """The sums of products with constant codes, in registers."""
+    own = operand_range(shape.bits, shape.signed)
+    rows = [
+        row
+        for parts in operands
+        for a, w in parts
+        for row in _selections(shape, [Operand(x, *own) for x in a], w)
+    ]
+    if shape.counts_ones:
+        rows = shared.stage(pipe, shared.counts(pipe.m, rows))
+    found = shared.sums(pipe, rows)
+    each = len(found) // (shape.pe * shape.sums)
+    parts = [found[i : i + each] for i in range(0, len(found), each)]
+    if shape.codebook == "binary":
+        less = shared.Once(partial(_twice_less, pipe.m))
+        parts = shared.stage(pipe, [[less(*part)] for part in parts])
+    else:
+        parts = _join_selected(pipe, parts, 0 if weight_max(shape.codebook) == 1 else 1)
+    results = []
+    for (result,) in parts:
+        word = Signal(signed(shape.word_bits))
+        if result is not None:
+            pipe.m.d.comb += word.eq(result.value)
+        results.append(word)
+    return results
+
+
+def _selections(
+    shape: MacShape, activations: Sequence[Operand], codes: Sequence[Value]
+) -> list[list[Operand | None]]:
+    """What the trees of one sum add up; binary: where w = +1, and all; ternary: where w = +1, and
+    where w = -1; else where each bit is 1."""
+    if shape.codebook == "binary":
+        chosen = [[bool(_constant(c)) for c in codes], [True] * len(codes)]
+    elif weight_max(shape.codebook) == 1:
+        chosen = [[_constant(c) == want for c in codes] for want in (0b01, 0b11)]
+    else:
+        chosen = [[bool(_constant(c) >> bit & 1) for c in codes] for bit in range(shape.planes)]
+    return [
+        [a if takes else None for a, takes in zip(activations, of, strict=True)] for of in chosen
+    ]
+
+
+def _constant(value: Value) -> int:
+    assert isinstance(value, Const)
+    return int(value.value)
+
+
+def _twice_less(m: Module, chosen: Operand | None, total: Operand | None) -> Operand | None:
+    """2 * sum(a where w = +1) - sum(a): the sum where w = +1 less that of the others."""
+    assert total is not None
+    if chosen is None:
+        return Operand(wire(m, (-total.value).as_signed()), -total.high, -total.low)
+    if chosen.value is total.value:
+        return total
+    low = chosen.low - (total.high - chosen.high)
+    high = chosen.high - (total.low - chosen.low)
+    value = wire(m, ((chosen.value << 1) - total.value)[: range_bits(low, high)])
+    return Operand(value.as_signed() if low < 0 else value, low, high)
+
+
+def _join_selected(
+    pipe: Pipeline, rows: Sequence[Sequence[Operand | None]], span: int
+) -> list[list[Operand | None]]:
+    """Sums of planes as in `_join`, where a plane may have nothing to add."""
+    planes = [list(row) for row in rows]
+    negative = True
+    while (count := len(planes[0])) > 1:
+        pair, last = (shared.Once(partial(_join_known, pipe.m, span, of)) for of in (False, True))
+        subtracts = count - 2 if negative else count
+        planes = shared.stage(
+            pipe,
+            [
+                [(last if i >= subtracts else pair)(*row[i : i + 2]) for i in range(0, count, 2)]
+                for row in planes
+            ],
+        )
+        negative = negative and count % 2 == 1
+        span *= 2
+    return planes
+
+
+def _join_known(
+    m: Module, span: int, last: bool, low: Operand | None, high: Operand | None = None
+) -> Operand | None:
+    if high is None:
+        return low
+    if low is None:
+        low = Operand(Const(0, 1), 0, 0)
+    return _join_pairs(m, [low, high], span, last)[0]
 
 
 def _planes(

@@ -74,10 +74,11 @@ def stage_rows(
 def _add_pairs(m: Module, row: Sequence[Operand]) -> list[Operand]:
     """Sums of neighbours; an odd last one comes first, so that it is added in the next level."""
     odd = [row[-1]] if len(row) % 2 else []
-    return [*odd, *(_add(m, row[i], row[i + 1]) for i in range(0, len(row) - 1, 2))]
+    return [*odd, *(add(m, row[i], row[i + 1]) for i in range(0, len(row) - 1, 2))]
 
 
-def _add(m: Module, a: Operand, b: Operand) -> Operand:
+def add(m: Module, a: Operand, b: Operand) -> Operand:
+    """The sum of two, no wider than it need be."""
     low, high = a.low + b.low, a.high + b.high
     return Operand(wire(m, a.value + b.value, range_bits(low, high)), low, high)
 

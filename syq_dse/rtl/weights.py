@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from amaranth import Const, Module, Signal
+from amaranth import Module, Signal
 
 from syq_dse.rtl.memory import Memory
 from syq_dse.rtl.stream import Unit
@@ -14,7 +14,7 @@ from syq_dse.target import Family
 
 
 class Weights(Unit):
-    """The words of codes of an engine, over and over.
+    """The words of codes of an engine, over and over; one word alone is constant in the mac unit.
 
     In LUTs or block RAM they are there from the start. UltraRAM has no initial contents: the first
     `depth` words that come on `s` fill it. Weights in DRAM come on `s` for every image and pass a
@@ -22,20 +22,18 @@ class Weights(Unit):
 
     Args:
         words: by neuron fold and synapse fold; PE-major, lane 0 in the low bits.
-        style: "distributed", "block" or "ultra"; one word alone is wiring in each.
+        style: "distributed", "block" or "ultra".
     """
 
     def __init__(self, words: Sequence[int], width: int, *, style: str, family: Family) -> None:
         self.words, self.width, self.style, self.family = list(words), width, style, family
-        self.loads = style == "ultra" and len(self.words) > 1
+        assert len(self.words) > 1
+        self.loads = style == "ultra"
         super().__init__(width if self.loads else 0, width)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         depth = len(self.words)
-        if depth == 1:
-            m.d.comb += [self.m_valid.eq(1), self.m_data.eq(Const(self.words[0], self.width))]
-            return m
         init = None if self.loads else self.words
         memory = m.submodules.memory = Memory(self.width, depth, self.style, self.family, init)
         address = Signal(range(depth))

@@ -32,19 +32,19 @@ class Chained(Unit):
     def __init__(self, built: engine.Engine) -> None:
         (queue,) = built.inputs.values()
         self.units = [*(unit.hardware for unit in queue), *(part.hardware for part in built.chain)]
-        assert built.weights is not None
-        self.weights = built.weights.hardware
+        self.weights = built.weights.hardware if built.weights else None
         self.mac = next(part.hardware for part in built.chain if part.unit == "mac")
         super().__init__(len(self.units[0].s_data), len(self.units[-1].m_data))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.weights = self.weights
-        m.d.comb += [
-            self.mac.w_valid.eq(self.weights.m_valid),
-            self.weights.m_ready.eq(self.mac.w_ready),
-            self.mac.w_data.eq(self.weights.m_data),
-        ]
+        if self.weights is not None:  # else they are constants
+            m.submodules.weights = self.weights
+            m.d.comb += [
+                self.mac.w_valid.eq(self.weights.m_valid),
+                self.weights.m_ready.eq(self.mac.w_ready),
+                self.mac.w_data.eq(self.weights.m_data),
+            ]
         valid, ready, data = self.s_valid, self.s_ready, self.s_data
         for index, unit in enumerate(self.units):
             m.submodules[f"unit_{index}"] = unit

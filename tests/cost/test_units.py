@@ -23,11 +23,11 @@ from syq_dse.cost.units.mac import (
     mac,
     operand_range,
     sum_bits,
-    tree,
     uses_dsp,
 )
 from syq_dse.cost.units.pool import max_pool, mean_pool
 from syq_dse.cost.units.scale import scale, scale_max
+from syq_dse.cost.units.trees import tree
 from syq_dse.cost.units.weights import weights
 from syq_dse.cost.units.window import window
 from syq_dse.network import Add, AvgPool, GlobalAvgPool, MaxPool, Node, Shape
@@ -130,7 +130,8 @@ def test_the_scaled_sum_fits_its_accumulator(granularity: str, format_: str, sig
 def test_the_adder_tree_holds_its_sum(kind: str, signed: bool) -> None:
     for bits, operands in itertools.product(range(1, 9), range(1, 12)):
         span = operand_range(bits, signed) if kind != "ones" else (0, 1)
-        *_, levels, width = tree(operands, span, kind)
+        one = tree(operands, span, kind)
+        levels, width = one.levels, one.width
         low, high = operands * span[0], operands * span[1]
         assert width == (two_complement(low, high) if low < 0 else high.bit_length())
         assert 2**levels >= operands / 3
@@ -141,13 +142,14 @@ def test_the_adder_tree_holds_its_sum(kind: str, signed: bool) -> None:
 def test_a_tree_adds_up_all_of_its_operands(n: int, bits: int, signed: bool, kind: str) -> None:
     """An adder makes one of two: n - 1 of them, each at least as wide as what it adds."""
     span = operand_range(bits, signed)
-    first, alone, counted, adder, ff, levels, width = tree(n, span, kind)
+    one = tree(n, span, kind)
     least = two_complement(*span) if signed else bits
-    assert first + adder >= (n - 1) * least and counted == 0
-    assert levels == (n - 1).bit_length() + (kind == "fields")
-    assert alone == (least if n == 1 or n % 2 else 0) * (kind == "plain")
-    assert ff >= width * (levels > 0)
-    assert tree(n + 1, span, kind)[4] >= ff
+    assert one.first + one.adder >= (n - 1) * least and one.counted == 0
+    assert one.levels == (n - 1).bit_length() + (kind == "fields")
+    assert one.alone == (least if n == 1 or n % 2 else 0) * (kind == "plain")
+    assert one.ff >= one.width * (one.levels > 0)
+    assert tree(n + 1, span, kind).ff >= one.ff
+    assert 2 * one.pairs + one.first_short + one.short >= (n - 1) * (least + 1)
 
 
 # Products in DSPs

@@ -28,6 +28,7 @@ def shape_of(
     sums: int,
     steps: int,
     family: str | None,
+    constant: bool = False,
 ) -> MacShape:
     multiplier = load_family(family).multiplier if family else (27, 18)
     dsp = family is not None and uses_dsp(codebook, "dsp")
@@ -42,6 +43,7 @@ def shape_of(
         steps=steps,
         out_bits=sum_bits(terms * steps, codebook, bits, signed),
         dsp_lanes=lanes_per_dsp(multiplier, codebook, bits) if dsp else 0,
+        constant=constant,
     )
 
 
@@ -95,3 +97,36 @@ def test_a_word_a_cycle(steps: int) -> None:
     words = 12 * steps
     _, taken = trace(unit, {"s": [0] * words, "w": [0] * words}, 12)
     assert {b - a for a, b in itertools.pairwise(taken)} == {steps}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    codebook=st.sampled_from(WEIGHTS),
+    bits=st.integers(1, 8),
+    signed=st.booleans(),
+    groups=st.integers(1, 2),
+    pes=st.integers(1, 6),
+    terms=st.integers(1, 13),
+    sums=st.integers(1, 3),
+    family=st.sampled_from([None, "xcup", "ecp5"]),
+    seed=st.integers(0, 2**16),
+    rates=st.sampled_from([(1.0, 1.0), (0.6, 0.6)]),
+)
+def test_constant_codes(
+    codebook, bits, signed, groups, pes, terms, sums, family, seed, rates
+) -> None:
+    """The codes are in the logic: the unit has no stream of them."""
+    shape = shape_of(codebook, bits, signed, groups, pes, terms, sums, 1, family, constant=True)
+    rng = np.random.default_rng(seed)
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    most = weight_max(codebook)
+    codes = np.array([-1, 1]) if codebook == "binary" else np.arange(-most, most + 1)
+    w = codes[np.minimum(rng.integers(0, len(codes), (shape.pe, sums, terms)), seed % 9)]
+    a = rng.integers(low, high + 1, (4, groups, sums, terms))
+    stored = (w > 0).astype(int) if codebook == "binary" else w
+    unit = Mac(shape, load_family(family or "xcup"), pack(stored.ravel().tolist(), shape.code_bits))
+    assert not hasattr(unit, "w_data")
+    found, _ = run(unit, {"s": [pack(x.ravel().tolist(), bits) for x in a]}, len(a), seed, *rates)
+    expected = (np.repeat(a, pes, axis=1) * w).sum(axis=3).reshape(len(a), -1)
+    shown = [unpack(word, shape.out_bits, shape.pe * sums, signed=True) for word in found]
+    assert shown == expected.tolist()

@@ -112,13 +112,15 @@ class Clip:
 def operands(
     bits: tuple[int, int], signed: tuple[bool, bool], shifts: tuple[int, int], shift: int
 ) -> tuple[tuple[Operand, Operand], int]:
-    """The two operands and the right shift, without the left shift that all have in common."""
+    """The two operands and the right shift, without the left shift that all have in common.
+
+    Where nothing is shifted right both operands may be shifted left: codes end in zeros then.
+    """
     common = min(*shifts, shift)
     a, b = (
         Operand(bits=n, signed=s, offset=offset - common)
         for n, s, offset in zip(bits, signed, shifts, strict=True)
     )
-    assert min(a.offset, b.offset) == 0, "codes would end in zeros"
     return (a, b), shift - common
 
 
@@ -140,7 +142,7 @@ def adder_bits(pair: tuple[Operand, Operand], read: int | None = None) -> int:
         read: low bits of the sum that matter; None: all.
     """
     low, high = sorted(pair, key=lambda p: p.offset)
-    ends = low.bits, high.offset + high.bits
+    ends = low.offset + low.bits, high.offset + high.bits
     stop = max(end if p.signed else 0 for p, end in ((high, ends[0]), (low, ends[1])))
     count = max(min(ends), min(stop, max(ends)))
     return max(0, (count if read is None else min(count, read)) - high.offset)
@@ -204,7 +206,8 @@ def add(
             merged = clipping.stored
         else:
             rounds, merged = True, clipping.width - 1
-    summed, zeros = adder_bits(pair) + rounds, 0
+    # codes end in zeros, or, where they are clipped, in ones
+    summed, zeros = adder_bits(pair) + rounds, 0 if clipping.over else low.offset
     pairs = carry_pairs(clipping.width - high.offset * (right == 0))
     if right > high.offset:
         least, most = (

@@ -20,6 +20,10 @@ from syq_dse.cost.integers import (
     ints,
     range_bits,
 )
+from syq_dse.cost.units import shared
+from syq_dse.cost.units.add import SHORT, carry_pairs
+from syq_dse.cost.units.shared import Floats, Selections
+from syq_dse.cost.units.trees import adder_bits, trees_of
 from syq_dse.scheme import LayerScheme, weight_bits, weight_max
 
 
@@ -70,6 +74,7 @@ class MacShape:
     steps: int  # input words an output word
     out_bits: int  # signed
     dsp_lanes: int  # codes that share a DSP; 0 where LUTs multiply
+    constant: bool = False  # the codes: all that the engine has are used at once
 
     @property
     def terms(self) -> int:
@@ -137,6 +142,7 @@ def mac_shape(
         steps=int(steps),
         out_bits=sum_bits(terms, layer.weights, bits, geo.signed),
         dsp_lanes=lanes_per_dsp(multiplier, layer.weights, bits) if dsp else 0,
+        constant=fold.pe * fold.simd == geo.c_out * geo.fan_in,
     )
 
 
@@ -178,16 +184,24 @@ def mac(
     ones = _counts_ones(bits, geo.signed)
     masked = selected = counted = shared_counted = plain = join = pe * 0
     alone = alone_selected = lone = pe * 0  # single products
+    chains = trees * several * _carry_pairs(out)
+    short = trees * several * _short(out)
+    masked_short = pe * 0
     if uses_dsp(weights, res_type):
         lanes = lanes_per_dsp(multiplier, weights, bits)
         packs = cdiv(pe // groups, lanes) * groups
         dsp = packs * simd
         upper = pe - packs  # lanes above another
         field = field_range(code, bits)
-        low, high = Trees(n, field, "fields"), Trees(n, field, "borrows")
+        low, high = trees_of(n, field, "fields"), trees_of(n, field, "borrows")
         stages = np.where(upper > 0, high.levels, low.levels)
         counted = upper * (simd + sums * high.counted)
         plain = upper * simd + sums * (packs * low.adder + upper * high.adder)
+        chains = chains + upper * simd * _carry_pairs(code)
+        chains = chains + sums * (packs * low.pairs + upper * high.pairs)
+        short = (
+            short + sums * (packs * low.short + upper * high.short) + upper * simd * _short(code)
+        )
         # the sum's bits past a word's range are not used
         spare = np.maximum(low.width - word, 0), np.maximum(high.width - word, 0)
         wait = stages - low.levels
@@ -198,8 +212,8 @@ def mac(
     elif _shares_sum(weights, bits, geo.signed):
         factor = 1 if weights == "binary" else 2
         kind = "ones" if ones else "plain"
-        own = Trees(n, operand_range(bits, geo.signed, factor), kind)
-        total = Trees(n, activation, kind)
+        own = trees_of(n, operand_range(bits, geo.signed, factor), kind)
+        total = trees_of(n, activation, kind)
         single = (n == 1) & (not ones)  # the product merges into the subtraction
         several_terms = trees * (1 - single)
         if factor == 1:
@@ -216,15 +230,25 @@ def mac(
         plain = plain + trees * own.adder + shared * (total.first + total.adder)
         # the lowest bit of 2 * sum(a where w = +1) - sum(a) is that of the shared sum
         join = trees * (1 - single) * (word - (factor == 1))
+        chains = chains + trees * (own.pairs + _carry_pairs(word - (factor == 1)))
+        chains = chains + shared * total.pairs
+        short = short + trees * (own.short + _short(word - (factor == 1)))
+        short = short + shared * (total.first_short + total.short)
+        masked_short = trees * own.first_short
         if ones:  # of each three, one is masked in a LUT of its own
             plain = plain + trees * (n // 3)
         registers = trees * (own.ff + word) + shared * total.ff
         registers = registers - (trees - shared) * ((n == 1) & ones)
         stages = own.levels + 1
     else:
-        own = Trees(n, activation, "ones" if ones else "plain")
-        first_join, join_bits, join_ff, join_levels = _joins(n, activation, code)
+        own = trees_of(n, activation, "ones" if ones else "plain")
+        first_join, join_bits, join_ff, join_levels, join_pairs, join_short = _joins(
+            n, activation, code
+        )
         counted = trees * code * own.counted
+        chains = chains + trees * (code * own.pairs + join_pairs)
+        short = short + trees * (code * own.short + join_short)
+        masked_short = trees * code * own.first_short
         if ones:  # a single bit masks the code
             masked = 0 * trees
             plain = trees * np.where(n == 1, 2 * code, code * (own.alone + own.adder + n // 3))
@@ -247,10 +271,27 @@ def mac(
         "single_selects": lone,
         "adder_bits": plain,
         "join_bits": join,
+        "carry_pairs": chains,
+        "short_bits": short,
+        "masked_short_bits": masked_short,
         "accumulator_bits": trees * out * several,
         "counter_bits": clog2(steps),
         "valid_bits": stages,
     }
+    constant = (pe * simd == geo.c_out * geo.fan_in) & (dsp == 0)
+    lut |= {"logic_bits": pe * 0, "codes": 1 * ~constant}
+    if constant.any():
+        of_each = selected_sums(n, weights, activation, ones, pe // groups, constant)
+        logic, adders, carries, few, kept = np.rint(groups * sums * of_each).astype(np.int64)
+        known = {
+            "logic_bits": logic,
+            "adder_bits": adders,
+            "carry_pairs": carries,
+            "short_bits": few,
+            "valid_bits": stages,
+        }
+        lut = {name: np.where(constant, known.get(name, 0), bits) for name, bits in lut.items()}
+        registers = np.where(constant, kept, registers)
     registers = registers + stages + several * (trees * 2 * out + clog2(steps) + 1)
     operations = geo.c_out * geo.fan_in * geo.positions
     return Counts(
@@ -258,6 +299,47 @@ def mac(
         ff=registers,
         dsp=dsp,
         work={"product_bits": operations * bits * code, "adder_bits": operations * out},
+    )
+
+
+def selected_sums(
+    n: Ints, codebook: str, activation: Range, ones: bool, pes: Ints, where: Ints
+) -> Floats:
+    """Sums with constant codes, all in a group of PEs; means over codes each of which is as likely.
+
+    The first axis of the result: bits of logic of few inputs, bits of adders, pairs of bits of
+    their carry chains, bits of sums too short for one, FF.
+    """
+    n, pes, where = np.broadcast_arrays(n, pes, where)
+    out = np.zeros((5, *n.shape))
+    for index in zip(*np.nonzero(np.atleast_1d(where)), strict=True):
+        at = index if n.ndim else ()
+        found = _selected_sums(int(n[at]), codebook, activation, ones, int(pes[at]))
+        out[(slice(None), *at)] = found
+    return out
+
+
+@cache
+def _selected_sums(
+    n: int, codebook: str, activation: Range, ones: bool, pes: int
+) -> tuple[float, float, float, float, float]:
+    code = weight_bits(codebook)
+    if codebook == "binary":
+        of = Selections(trees=pes, share=0.5, whole=True)
+        joined_ = shared.differences(n, activation, pes)
+    elif weight_max(codebook) == 1:
+        of = Selections(trees=2 * pes, share=1 / 3)
+        joined_ = shared.ternary_differences(n, activation, pes)
+    else:
+        of = Selections(trees=code * pes, share=0.5)
+        joined_ = shared.joins(n, activation, code, pes)
+    trees = shared.expected(n, activation, ones, of)
+    return (
+        trees.logic + joined_.logic,
+        trees.adder + joined_.adder,
+        trees.pairs + joined_.pairs,
+        trees.short + joined_.short,
+        trees.ff + joined_.ff,
     )
 
 
@@ -273,80 +355,32 @@ def field_range(code_bits: int, bits: int) -> Range:
     return -(2**span), 2**span - 1
 
 
+def _carry_pairs(bits: Ints | int) -> Ints:
+    """`carry_pairs` of many chains."""
+    bits = ints(bits)
+    found: Ints = np.where(bits > SHORT, cdiv(bits, 2), 0)
+    return found
+
+
+def _short(bits: Ints | int) -> Ints:
+    """Bits of sums that are no carry chains where cells hold two bits of one."""
+    bits = ints(bits)
+    return np.where(bits > SHORT, 0, bits)
+
+
 def _joins(n: Ints, activation: Range, code_bits: int) -> Ints:
-    """`join` for many numbers of terms; the first axis is its four counts."""
+    """`join` for many numbers of terms; the first axis is its six counts."""
     unique, index = np.unique(n, return_inverse=True)
     planes = [(int(size) * activation[0], int(size) * activation[1]) for size in unique]
     found = ints([join(plane, code_bits) for plane in planes])[index.reshape(n.shape)]
     return np.moveaxis(found, -1, 0)
 
 
-class Trees:
-    """Adder trees over n operands: what one of them takes, an array over the foldings.
-
-    Args:
-        n: operands.
-        operand: range of one.
-        kind: "plain"; "ones": bits, three of which are counted first; "fields": behind DSPs,
-            "borrows": behind DSPs, with counts of the borrows.
-    """
-
-    def __init__(self, n: Ints, operand: Range, kind: str) -> None:
-        unique, index = np.unique(n, return_inverse=True)
-        found = ints([tree(int(size), operand, kind) for size in unique])[index.reshape(n.shape)]
-        (
-            self.first,
-            self.alone,
-            self.counted,
-            self.adder,
-            self.ff,
-            self.levels,
-            self.width,
-        ) = np.moveaxis(found, -1, 0)
-
-
 @cache
-def tree(n: int, operand: Range, kind: str) -> tuple[int, int, int, int, int, int, int]:
-    """Bits of first adders, of operands alone before a register, of counters of ones and of later
-    adders; FF; registers; bits of the sum.
-
-    >>> tree(4, (0, 15), "plain")  # two adders of 4 bits, one of 5; registers of 5, 5 and 6 bits
-    (8, 0, 0, 5, 16, 2, 6)
-    """
-    first = alone = counted = adder = ff = levels = 0
-    row = [operand] * n
-    if kind in ("ones", "borrows"):
-        counts = [(0, min(3, n - i)) for i in range(0, n, 3)]
-        counted = sum(range_bits(*c) for c in counts if c[1] > 1)
-        alone = sum(1 for c in counts if c[1] == 1)
-        row = counts if kind == "ones" else row + counts
-    if kind != "plain":
-        ff, levels = sum(range_bits(*r) for r in row), 1
-    elif n == 1:
-        alone = range_bits(*operand)
-    while len(row) > 1:
-        odd = [row[-1]] if len(row) % 2 else []
-        pairs = [row[i : i + 2] for i in range(0, len(row) - 1, 2)]
-        bits = sum(_adder_bits(a, b) for a, b in pairs)
-        if levels == 0:
-            first, alone = bits, range_bits(*odd[0]) if odd else 0
-        else:
-            adder += bits
-        row = odd + [(a[0] + b[0], a[1] + b[1]) for a, b in pairs]
-        ff, levels = ff + sum(range_bits(*r) for r in row), levels + 1
-    return first, alone, counted, adder, ff, levels, range_bits(*row[0])
-
-
-def _adder_bits(a: Range, b: Range) -> int:
-    """LUTs of an adder: where only the wider operand has a bit the carry chain needs none."""
-    narrow, wide = sorted((a, b), key=lambda r: range_bits(*r))
-    return range_bits(*wide) if narrow[0] < 0 else range_bits(*narrow)
-
-
-@cache
-def join(plane: Range, code_bits: int) -> tuple[int, int, int, int]:
-    """Bits of first adders and of all, FF and registers where the sums of a code's bits meet."""
-    first = adder = ff = levels = 0
+def join(plane: Range, code_bits: int) -> tuple[int, int, int, int, int, int]:
+    """Where the sums of a code's bits meet: bits of first adders and of all, FF, registers, pairs
+    of bits of carry chains, bits of sums too short for one."""
+    first = adder = ff = levels = chains = short = 0
     row, span = [plane] * code_bits, 1
     negative = True
     while len(row) > 1:
@@ -354,13 +388,18 @@ def join(plane: Range, code_bits: int) -> tuple[int, int, int, int]:
         for pair in pairs:
             if len(pair) == 2:
                 low, high = pair[0]
-                adder += _adder_bits((low >> span, high >> span), pair[1])
+                adder += adder_bits((low >> span, high >> span), pair[1])
         row = [joined(pair, span, negative and i == len(pairs) - 1) for i, pair in enumerate(pairs)]
+        sums = [
+            range_bits(*of) - span for of, pair in zip(row, pairs, strict=True) if len(pair) == 2
+        ]
+        chains += sum(carry_pairs(bits) for bits in sums)
+        short += sum(bits for bits in sums if bits <= SHORT)
         negative = negative and len(pairs[-1]) == 1
         first = first or adder
         span, levels = 2 * span, levels + 1
         ff += sum(range_bits(*r) for r in row)
-    return first, adder, ff, levels
+    return first, adder, ff, levels, chains, short
 
 
 def joined(pair: Sequence[Range], span: int, negative: bool) -> Range:

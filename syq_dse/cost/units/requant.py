@@ -55,6 +55,10 @@ def repeated(acc: int, fan_in: int) -> int:
 GAIN_ALIKE = 2
 """High bits of gains that are equal: their sign, and the highest, as they fill their width."""
 
+CONSTANT_PRODUCT_BITS = 2
+"""Bits less of a product with a constant gain: it is positive, and one in two is even, one in four
+a multiple of 4, and so on."""
+
 
 def thresholds(
     acc: int, bits: int, channels: int, pe: Ints, period: Ints, alike: int = 0
@@ -90,7 +94,7 @@ def thresholds(
             "select_4_bits": np.where(serial, banks * acc * wide, 0),
             "select_2_bits": np.where(serial, banks * acc * narrow, 0),
             "counter_bits": np.where(serial, turns, clog2(folds)),
-            "code_bits": np.where(serial, banks * bits, 0),
+            "code_bits": np.where(serial & (words > 1), banks * bits, 0),
             "searches": 1 * serial,
         },
         ff=np.where(serial, nodes + turns + (pe - banks) * bits, passed + clog2(folds))
@@ -145,7 +149,6 @@ def multiply(
     dsps = ints(parts(acc, port) if dsp else 0)
     variable = folds * g > 1
     wide, narrow = selectors(g)
-    # the product is wiring and adders where the gain is a constant
     lut = {
         "adder_bits": count * product,
         "clip_bits": count * bits,
@@ -159,11 +162,15 @@ def multiply(
         rows, joins = booth_bits(acc, GAIN_BITS)
         lut["row_bits"] = np.where(variable, count * rows, 0)
         lut["adder_bits"] = lut["adder_bits"] + np.where(variable, count * joins, 0)
-        lut["constant_bits"] = np.where(variable, 0, count * product)
+        # a digit in three of a constant is not 0, and takes an adder; all but the first
+        lut["constant_bits"] = np.where(
+            variable, 0, count * acc * (GAIN_BITS - GAIN_ALIKE - 3) // 3
+        )
+    spare = 0 if dsp else np.where(variable, 0, CONSTANT_PRODUCT_BITS)
     flags = 3 + 2 * (g > 1) - (g == 2)  # of two lanes the place's lowest bit is the first flag
     return Counts(
         lut=lut,
-        ff=flags + turns + place + count * (acc + product) + (2 * pe - count) * bits,
+        ff=flags + turns + place + count * (acc + product - spare) + (2 * pe - count) * bits,
         dsp=count * dsps,
         memories=tables,
     )

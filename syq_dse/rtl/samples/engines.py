@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TypeVar
 
@@ -52,6 +52,19 @@ def layers() -> tuple[tuple[Node, bool], ...]:
 def _one(rng: np.random.Generator, options: Sequence[T]) -> T:
     """One of some options, each as likely; `rng.choice` would lose its type."""
     return options[int(rng.integers(len(options)))]
+
+
+UNROLLED_BITS = 4000
+"""Bits of all codes of the largest layer whose codes are constants."""
+
+
+def unrolled(rng: np.random.Generator) -> Engine:
+    """A layer that uses all of its weights at once."""
+    while True:
+        one = draw_engine(rng)
+        geo = one.geo
+        if geo.c_out * geo.fan_in * weight_bits(one.layer.weights) <= UNROLLED_BITS:
+            return replace(one, fold=Folding(pe=geo.c_out, simd=geo.fan_in))
 
 
 def draw_engine(rng: np.random.Generator, largest: int = 2048) -> Engine:

@@ -8,14 +8,20 @@ from syq_dse.cost.integers import ints
 from syq_dse.cost.units.mac import mac, mac_shape
 from syq_dse.rtl.mac import Mac
 from syq_dse.rtl.samples import Sample
-from syq_dse.rtl.samples.engines import draw_engine
+from syq_dse.rtl.samples.engines import draw_engine, unrolled
+from syq_dse.rtl.samples.weights import draw_words
 from syq_dse.scheme import weight_bits
 from syq_dse.target import Family
+
+UNROLLED = 0.2
+"""Share of units whose codes are constants."""
 
 
 def draw(rng: np.random.Generator, family: Family) -> Sample:
     """One mac unit and what the cost model counts for it."""
     engine = draw_engine(rng)
+    if rng.random() < UNROLLED:
+        engine = unrolled(rng)
     geo, fold = engine.geo, engine.fold
     shape = mac_shape(geo, engine.layer, engine.bits, fold, family.multiplier)
     counts = mac(
@@ -27,6 +33,9 @@ def draw(rng: np.random.Generator, family: Family) -> Sample:
         fold.res_type,
         family.multiplier,
     )
+    word = None
+    if shape.constant:
+        (word,) = draw_words(rng, shape.codebook, 1, fold.pe * fold.simd)
     return Sample(
         parameters={
             "weights": shape.codebook,
@@ -37,8 +46,9 @@ def draw(rng: np.random.Generator, family: Family) -> Sample:
             "groups": shape.groups,
             "sums": shape.sums,
             "steps": shape.steps,
+            "constant": int(shape.constant),
             "res_type": fold.res_type,
         },
-        unit=Mac(shape, family),
+        unit=Mac(shape, family, word),
         counts=counts,
     )

@@ -13,13 +13,16 @@ from syq_dse.cost.integers import ints
 from syq_dse.cost.units import requant as costs
 from syq_dse.rtl.requant import Multiply, Thresholds
 from syq_dse.rtl.samples import Sample
-from syq_dse.rtl.samples.engines import draw_engine
+from syq_dse.rtl.samples.engines import draw_engine, unrolled
 from syq_dse.target import Family
 
 Floats = npt.NDArray[np.float64]
 
 FEW_WORDS = 64
 """Words of a table that is in LUTs however many bits it has: one LUT a bit."""
+
+UNROLLED = 0.2
+"""Share of units whose tables have a word a channel."""
 
 MOST_BITS = 60_000
 """Bits of the tables of the largest sample, or of its products: what Yosys does in seconds."""
@@ -35,6 +38,10 @@ def draw(rng: np.random.Generator, family: Family) -> Sample:
 
 def _draw(rng: np.random.Generator, family: Family) -> Sample | None:
     engine = draw_engine(rng)
+    aside = rng.spawn(1)[0]
+    flat = aside.random() < UNROLLED
+    if flat:
+        engine = unrolled(aside)
     geo, fold, bits = engine.geo, engine.fold, engine.out_bits
     acc = result_bits(geo, engine.layer, engine.bits)
     pe, channels, period = fold.pe, geo.c_out, geo.fan_in // fold.simd
@@ -43,7 +50,8 @@ def _draw(rng: np.random.Generator, family: Family) -> Sample | None:
     dsp = fold.res_type == "dsp"
     table = channels * (acc * 2**bits if searches else 2 * acc + 32)
     rows = 0 if searches or dsp else 200 * acc * int(pe // costs.shared(ints(pe), ints(period)))
-    if table > MOST_BITS or rows > MOST_BITS or pe * acc > 2048:
+    most = MOST_BITS // 4 if flat else MOST_BITS
+    if table > most or rows > most or pe * acc > 2048:
         return None
     seeded: dict[str, Any] = {"pe": pe, "period": period, "family": family}
     unit: Thresholds | Multiply

@@ -30,7 +30,7 @@ def draw(rng: np.random.Generator, family: Family) -> Sample:
         depth = geo.c_out * geo.fan_in // (fold.pe * fold.simd)
         if 1 < depth <= 1 << 16 and width * depth <= LARGEST_BITS[style]:
             break
-    words = _words(rng, engine.layer.weights, depth, fold.pe * fold.simd)
+    words = draw_words(rng, engine.layer.weights, depth, fold.pe * fold.simd)
     counts = weights(geo, code, ints([fold.pe]), ints([fold.simd]), style)
     return Sample(
         parameters={
@@ -45,7 +45,7 @@ def draw(rng: np.random.Generator, family: Family) -> Sample:
     )
 
 
-def _words(rng: np.random.Generator, weights: str, depth: int, codes: int) -> list[int]:
+def draw_words(rng: np.random.Generator, weights: str, depth: int, codes: int) -> list[int]:
     """Words of codes, each as likely as every other."""
     code, most = weight_bits(weights), weight_max(weights)
     if weights == "binary":
