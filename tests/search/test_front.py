@@ -273,7 +273,7 @@ def test_no_random_design_dominates_a_point(objectives: tuple[str, ...], searche
     asked = run.problem_of(run.resolved(study))
     found = exact_front(asked)
     assert found.exact
-    assert len(found.designs) >= 10
+    assert len(found.designs) >= 5  # a front, not a point: how many it has follows from prices
     draw = np.random.default_rng(7)
     sizes = np.array(asked.table.sizes)
     far = draw.integers(0, sizes, (10_000, len(sizes)))
