@@ -113,6 +113,12 @@ def cycles(geo: Geometry, pe: Ints, simd: Ints) -> Ints:
     return geo.positions * (geo.c_out // ints(pe)) * (geo.fan_in // ints(simd))
 
 
+def all_at_once(geo: Geometry, pe: Ints, simd: Ints) -> npt.NDArray[np.bool_]:
+    """Whether an engine uses all of its weights in every cycle: they are constants then."""
+    found: npt.NDArray[np.bool_] = np.asarray(pe * simd == geo.c_out * geo.fan_in)
+    return found
+
+
 @cache
 def least_cycles(geo: Geometry) -> int:
     """Cycles of the fastest folding that every granularity has."""

@@ -274,19 +274,22 @@ def _lutram(width: Ints, depth: Ints, family: Family) -> tuple[Ints, tuple[Ints,
 
 
 def _row_joins(
-    width: Ints, rows: Ints, family: Family, of_lutram: bool = False
+    width: Ints, rows: Ints, family: Family, *, of_lutram: bool = False, of_blocks: bool = False
 ) -> tuple[Ints, Ints]:
     """LUTs and halves that join the rows of a deep memory: enables, and a multiplexer a bit.
 
     Six inputs hold a 4:1 multiplexer. Four hold a 2:1, the slices' own multiplexers join them; what
     Yosys 0.70 makes behind LUTRAM of that family takes more, as seen.
+
+    Args:
+        of_blocks: rows are blocks that are written; of more than four, an enable takes two halves.
     """
     if family.lut_inputs >= 6:
         wide, narrow = selectors(rows)
         enables = np.where(rows > 1, rows, 0)
         return (
             width * (wide + narrow) + enables * (rows > 2),
-            width * (2 * wide + narrow) + enables,
+            width * (2 * wide + narrow) + enables * (1 + (of_blocks & (rows > 4))),
         )
     ways = cdiv(rows, 2)
     if of_lutram:
@@ -322,9 +325,7 @@ def _in_blocks(memory: Memory, family: Family, column: int, blocks: Ints, rows: 
     width, depth, banks = ints(memory.width), ints(memory.depth), ints(memory.banks)
     word = depth <= 1
     out = _empty(width, depth, banks)
-    luts, halves = _row_joins(width, rows, family)
-    if family.lut_inputs >= 6 and not memory.constant:  # an enable of more rows takes two halves
-        halves = halves + np.where(rows > 4, rows, 0)
+    luts, halves = _row_joins(width, rows, family, of_blocks=not memory.constant)
     for place, count in ((column, blocks), (LUT, luts), (HALVES, halves)):
         out[..., place] = np.where(word, 0, count * banks)
     _registers(out, memory, word, width * depth * banks)

@@ -167,7 +167,8 @@ def _plane_sums(pipe: Pipeline, shape: MacShape, operands: Operands) -> list[Val
     sums = add_trees(pipe, rows)
     if not shape.shares_sum:
         planes = [sums[i : i + shape.planes] for i in range(0, masked, shape.planes)]
-        return [_narrow(value, shape.word_bits) for value in _join(pipe, planes)]
+        found = _join(pipe, planes)
+        return [_narrow(total.value, shape.word_bits) for total in found if total is not None]
     results = []
     for index, positive in enumerate(sums[:masked]):
         group = index // shape.sums // pes_a_group
@@ -193,11 +194,11 @@ def _selected_sums(pipe: Pipeline, shape: MacShape, operands: Operands) -> list[
     parts = [found[i : i + each] for i in range(0, len(found), each)]
     if shape.codebook == "binary":
         less = shared.Once(partial(_twice_less, pipe.m))
-        parts = shared.stage(pipe, [[less(*part)] for part in parts])
+        joins = [row[0] for row in shared.stage(pipe, [[less(*part)] for part in parts])]
     else:
-        parts = _join_selected(pipe, parts, 0 if weight_max(shape.codebook) == 1 else 1)
+        joins = _join(pipe, parts, 0 if weight_max(shape.codebook) == 1 else 1)
     results = []
-    for (result,) in parts:
+    for result in joins:
         word = Signal(signed(shape.word_bits))
         if result is not None:
             pipe.m.d.comb += word.eq(result.value)
@@ -239,37 +240,6 @@ def _twice_less(m: Module, chosen: Operand | None, total: Operand | None) -> Ope
     return Operand(value.as_signed() if low < 0 else value, low, high)
 
 
-def _join_selected(
-    pipe: Pipeline, rows: Sequence[Sequence[Operand | None]], span: int
-) -> list[list[Operand | None]]:
-    """Sums of planes as in `_join`, where a plane may have nothing to add."""
-    planes = [list(row) for row in rows]
-    negative = True
-    while (count := len(planes[0])) > 1:
-        pair, last = (shared.Once(partial(_join_known, pipe.m, span, of)) for of in (False, True))
-        subtracts = count - 2 if negative else count
-        planes = shared.stage(
-            pipe,
-            [
-                [(last if i >= subtracts else pair)(*row[i : i + 2]) for i in range(0, count, 2)]
-                for row in planes
-            ],
-        )
-        negative = negative and count % 2 == 1
-        span *= 2
-    return planes
-
-
-def _join_known(
-    m: Module, span: int, last: bool, low: Operand | None, high: Operand | None = None
-) -> Operand | None:
-    if high is None:
-        return low
-    if low is None:
-        low = Operand(Const(0, 1), 0, 0)
-    return _join_pairs(m, [low, high], span, last)[0]
-
-
 def _planes(
     m: Module, shape: MacShape, a: Sequence[Value], w: Sequence[Value]
 ) -> list[list[Value]]:
@@ -293,33 +263,43 @@ def _mask(value: Value, bit: Value) -> Value:
     return value & bit.replicate(len(value))
 
 
-def _join(pipe: Pipeline, rows: Sequence[Sequence[Operand]]) -> list[Value]:
-    """Sums of planes times powers of two, the last of them negative: two's complement."""
+def _join(
+    pipe: Pipeline, rows: Sequence[Sequence[Operand | None]], span: int = 1
+) -> list[Operand | None]:
+    """Sums of planes times powers of 2**span, the last of them negative: two's complement.
+
+    A plane that has nothing to add is None.
+    """
     planes = [list(row) for row in rows]
-    negative, span = True, 1
-    while len(planes[0]) > 1:
-        news = [_join_pairs(pipe.m, row, span, negative) for row in planes]
-        negative = negative and len(planes[0]) % 2 == 1
-        # low bits pass many registers: a reset keeps them from becoming shift registers
-        planes = stage_rows(pipe, news, reset=True)
+    negative = True
+    while (count := len(planes[0])) > 1:
+        pair, last = (shared.Once(partial(_join_pair, pipe.m, span, of)) for of in (False, True))
+        subtracts = count - 2 if negative else count
+        planes = shared.stage(
+            pipe,
+            [
+                [(last if i >= subtracts else pair)(*row[i : i + 2]) for i in range(0, count, 2)]
+                for row in planes
+            ],
+        )
+        negative = negative and count % 2 == 1
         span *= 2
-    return [row[0].value for row in planes]
+    return [row[0] for row in planes]
 
 
-def _join_pairs(m: Module, row: Sequence[Operand], span: int, negative: bool) -> list[Operand]:
-    news = []
-    for i in range(0, len(row), 2):
-        pair = row[i : i + 2]
-        last = negative and i + 2 >= len(row)
-        low, high = joined([(p.low, p.high) for p in pair], span, last)
-        value = pair[0].value
-        if len(pair) == 2:
-            shifted = pair[1].value << span
-            value = value - shifted if last else value + shifted
-            value = wire(m, value[: range_bits(low, high)])
-            value = value.as_signed() if low < 0 else value
-        news.append(Operand(value, low, high))
-    return news
+def _join_pair(
+    m: Module, span: int, negative: bool, a: Operand | None, b: Operand | None = None
+) -> Operand | None:
+    """a + b * 2**span, or a - b * 2**span."""
+    if b is None:
+        return a
+    if a is None:
+        a = Operand(Const(0, 1), 0, 0)
+    low, high = joined([(a.low, a.high), (b.low, b.high)], span, negative)
+    shifted = b.value << span
+    value = a.value - shifted if negative else a.value + shifted
+    value = wire(m, value[: range_bits(low, high)])
+    return Operand(value.as_signed() if low < 0 else value, low, high)
 
 
 def _narrow(value: Value, bits: int) -> Value:

@@ -44,7 +44,7 @@ def test_trees(n: int, trees: int, operand: tuple[int, int], share: float) -> No
     counts = [drawn(n, operand, rng.random((trees, n)) < share) for _ in range(DRAWS)]
     found = shared.expected(n, operand, False, Selections(trees=trees, share=share))
     error = 4 * np.std(counts, axis=0) / DRAWS**0.5 + 0.1  # four deviations of the mean
-    off = np.abs(np.mean(counts, axis=0) - [found.logic, found.adder, found.ff])
+    off = np.abs(np.mean(counts, axis=0) - [found.logic_bits, found.adder_bits, found.ff])
     assert (off <= error).all()
 
 
@@ -53,9 +53,9 @@ def test_one_tree_of_all_is_a_tree_of_all() -> None:
     for n in (2, 3, 9, 200):
         one = tree(n, (0, 15), "plain")
         found = shared.expected(n, (0, 15), False, Selections(trees=1, share=1.0))
-        assert round(found.adder) == one.first + one.adder
-        assert (round(found.pairs), round(found.ff)) == (one.pairs, one.ff)
-        assert round(found.short) == one.first_short + one.short
+        assert round(found.adder_bits) == one.first + one.adder
+        assert (round(found.carry_pairs), round(found.ff)) == (one.pairs, one.ff)
+        assert round(found.short_bits) == one.first_short + one.short
 
 
 @pytest.mark.parametrize("trees", [1, 5, 40])

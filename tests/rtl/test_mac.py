@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from syq_dse.cost.integers import code_range
 from syq_dse.cost.units.mac import MacShape, lanes_per_dsp, sum_bits, uses_dsp
 from syq_dse.rtl.mac import Mac
 from syq_dse.scheme import WEIGHTS, weight_max
@@ -47,6 +48,17 @@ def shape_of(
     )
 
 
+def codebook_of(weights: str) -> list[int]:
+    most = weight_max(weights)
+    return [-1, 1] if weights == "binary" else list(range(-most, most + 1))
+
+
+def packed(shape: MacShape, codes: np.ndarray) -> int:
+    """Codes as a word of the unit's."""
+    stored = (codes > 0).astype(int) if shape.codebook == "binary" else codes
+    return pack(stored.ravel().tolist(), shape.code_bits)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     codebook=st.sampled_from(WEIGHTS),
@@ -66,10 +78,9 @@ def test_sums_of_products(
 ) -> None:
     shape = shape_of(codebook, bits, signed, groups, pes, terms, sums, steps, family)
     rng = random.Random(seed)
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    most = weight_max(codebook)
+    low, high = code_range(bits, signed)
     extreme = rng.random() < 0.3
-    codes = [-1, 1] if codebook == "binary" else list(range(-most, most + 1))
+    codes = codebook_of(codebook)
     codes = [codes[0], codes[-1]] if extreme else codes
     values = [low, high] if extreme else list(range(low, high + 1))
     outputs = 3
@@ -81,8 +92,7 @@ def test_sums_of_products(
             w = np.array(rng.choices(codes, k=shape.pe * shape.simd)).reshape(-1, sums, terms)
             total += (np.repeat(a, pes, axis=0) * w).sum(axis=2)
             a_words.append(pack(a.ravel().tolist(), bits))
-            stored = (w > 0).astype(int) if codebook == "binary" else w
-            w_words.append(pack(stored.ravel().tolist(), shape.code_bits))
+            w_words.append(packed(shape, w))
         expected.append(total.ravel().tolist())
     unit = Mac(shape, load_family(family or "xcup"))
     found, _ = run(unit, {"s": a_words, "w": w_words}, outputs, seed, *rates)
@@ -118,13 +128,11 @@ def test_constant_codes(
     """The codes are in the logic: the unit has no stream of them."""
     shape = shape_of(codebook, bits, signed, groups, pes, terms, sums, 1, family, constant=True)
     rng = np.random.default_rng(seed)
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    most = weight_max(codebook)
-    codes = np.array([-1, 1]) if codebook == "binary" else np.arange(-most, most + 1)
+    low, high = code_range(bits, signed)
+    codes = np.array(codebook_of(codebook))
     w = codes[np.minimum(rng.integers(0, len(codes), (shape.pe, sums, terms)), seed % 9)]
     a = rng.integers(low, high + 1, (4, groups, sums, terms))
-    stored = (w > 0).astype(int) if codebook == "binary" else w
-    unit = Mac(shape, load_family(family or "xcup"), pack(stored.ravel().tolist(), shape.code_bits))
+    unit = Mac(shape, load_family(family or "xcup"), packed(shape, w))
     assert not hasattr(unit, "w_data")
     found, _ = run(unit, {"s": [pack(x.ravel().tolist(), bits) for x in a]}, len(a), seed, *rates)
     expected = (np.repeat(a, pes, axis=1) * w).sum(axis=3).reshape(len(a), -1)

@@ -269,11 +269,11 @@ def test_a_point_is_found_again_at_its_own_frame_rate(cycles: int) -> None:
 )
 def test_no_random_design_dominates_a_point(objectives: tuple[str, ...], searched: Space) -> None:
     """20,000 designs, half of them drawn beside the points: one or two choices changed."""
-    study = Study(network="fmnist-vgg", target="pynq-z1", objectives=objectives, space=searched)
+    study = Study(network="fmnist-vgg", target="ulx3s-85f", objectives=objectives, space=searched)
     asked = run.problem_of(run.resolved(study))
     found = exact_front(asked)
     assert found.exact
-    assert len(found.designs) >= 5  # a front, not a point: how many it has follows from prices
+    assert len(found.designs) >= 10
     draw = np.random.default_rng(7)
     sizes = np.array(asked.table.sizes)
     far = draw.integers(0, sizes, (10_000, len(sizes)))

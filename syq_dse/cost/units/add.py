@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from syq_dse.cost.counts import Counts
 from syq_dse.cost.integers import Ints, cdiv, code_range, ints, range_bits
+from syq_dse.cost.units.carries import carry_pairs
 from syq_dse.network import Add, Node
 
 MERGED = 4
@@ -16,9 +17,6 @@ FEW = 2
 
 WIDE = 6
 """Inputs of the largest LUT."""
-
-SHORT = 4
-"""Bits of a sum that is no carry chain where cells hold two bits of one."""
 
 SMALL = 2
 """Bits up to which a sum is rounded in the LUTs that clip it."""
@@ -165,14 +163,6 @@ def clip_luts(clipping: Clip, lanes: int, merged: int = 0) -> dict[str, Ints]:
     }
 
 
-def carry_pairs(bits: int) -> int:
-    """Pairs of bits of a carry chain, of which the cells of some families are made.
-
-    Sums of few bits are LUTs.
-    """
-    return int(cdiv(bits, 2)) if bits > SHORT else 0
-
-
 def add(
     node: Node,
     bits: tuple[int, int],
@@ -208,12 +198,12 @@ def add(
             rounds, merged = True, clipping.width - 1
     # codes end in zeros, or, where they are clipped, in ones
     summed, zeros = adder_bits(pair) + rounds, 0 if clipping.over else low.offset
-    pairs = carry_pairs(clipping.width - high.offset * (right == 0))
+    pairs = int(carry_pairs(clipping.width - high.offset * (right == 0)))
     if right > high.offset:
         least, most = (
             sum(ends) >> high.offset for ends in zip(low.limits, high.limits, strict=True)
         )
-        pairs += carry_pairs(range_bits(least, most))
+        pairs += int(carry_pairs(range_bits(least, most)))
     if clipping.stored == 0:  # always 0
         summed = merged = pairs = 0
     elif 0 < right <= high.offset and not any(

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from syq_dse.cost.counts import Counts
-from syq_dse.cost.folding import Folding, Geometry, ResType
+from syq_dse.cost.folding import Folding, Geometry, ResType, all_at_once
 from syq_dse.cost.integers import (
     Ints,
     Range,
@@ -20,9 +20,8 @@ from syq_dse.cost.integers import (
     ints,
     range_bits,
 )
-from syq_dse.cost.units import shared
-from syq_dse.cost.units.add import SHORT, carry_pairs
-from syq_dse.cost.units.shared import Floats, Selections
+from syq_dse.cost.units.carries import carry_pairs, short_bits
+from syq_dse.cost.units.shared import constant_sums
 from syq_dse.cost.units.trees import adder_bits, trees_of
 from syq_dse.scheme import LayerScheme, weight_bits, weight_max
 
@@ -142,7 +141,7 @@ def mac_shape(
         steps=int(steps),
         out_bits=sum_bits(terms, layer.weights, bits, geo.signed),
         dsp_lanes=lanes_per_dsp(multiplier, layer.weights, bits) if dsp else 0,
-        constant=fold.pe * fold.simd == geo.c_out * geo.fan_in,
+        constant=bool(all_at_once(geo, ints(fold.pe), ints(fold.simd))),
     )
 
 
@@ -184,8 +183,8 @@ def mac(
     ones = _counts_ones(bits, geo.signed)
     masked = selected = counted = shared_counted = plain = join = pe * 0
     alone = alone_selected = lone = pe * 0  # single products
-    chains = trees * several * _carry_pairs(out)
-    short = trees * several * _short(out)
+    chains = trees * several * carry_pairs(out)
+    short = trees * several * short_bits(out)
     masked_short = pe * 0
     if uses_dsp(weights, res_type):
         lanes = lanes_per_dsp(multiplier, weights, bits)
@@ -197,11 +196,10 @@ def mac(
         stages = np.where(upper > 0, high.levels, low.levels)
         counted = upper * (simd + sums * high.counted)
         plain = upper * simd + sums * (packs * low.adder + upper * high.adder)
-        chains = chains + upper * simd * _carry_pairs(code)
+        chains = chains + upper * simd * carry_pairs(code)
         chains = chains + sums * (packs * low.pairs + upper * high.pairs)
-        short = (
-            short + sums * (packs * low.short + upper * high.short) + upper * simd * _short(code)
-        )
+        short = short + upper * simd * short_bits(code)
+        short = short + sums * (packs * low.short + upper * high.short)
         # the sum's bits past a word's range are not used
         spare = np.maximum(low.width - word, 0), np.maximum(high.width - word, 0)
         wait = stages - low.levels
@@ -230,9 +228,9 @@ def mac(
         plain = plain + trees * own.adder + shared * (total.first + total.adder)
         # the lowest bit of 2 * sum(a where w = +1) - sum(a) is that of the shared sum
         join = trees * (1 - single) * (word - (factor == 1))
-        chains = chains + trees * (own.pairs + _carry_pairs(word - (factor == 1)))
+        chains = chains + trees * (own.pairs + carry_pairs(word - (factor == 1)))
         chains = chains + shared * total.pairs
-        short = short + trees * (own.short + _short(word - (factor == 1)))
+        short = short + trees * (own.short + short_bits(word - (factor == 1)))
         short = short + shared * (total.first_short + total.short)
         masked_short = trees * own.first_short
         if ones:  # of each three, one is masked in a LUT of its own
@@ -242,9 +240,8 @@ def mac(
         stages = own.levels + 1
     else:
         own = trees_of(n, activation, "ones" if ones else "plain")
-        first_join, join_bits, join_ff, join_levels, join_pairs, join_short = _joins(
-            n, activation, code
-        )
+        joins = _joins(n, activation, code)
+        first_join, join_bits, join_ff, join_levels, join_pairs, join_short = joins
         counted = trees * code * own.counted
         chains = chains + trees * (code * own.pairs + join_pairs)
         short = short + trees * (code * own.short + join_short)
@@ -278,20 +275,14 @@ def mac(
         "counter_bits": clog2(steps),
         "valid_bits": stages,
     }
-    constant = (pe * simd == geo.c_out * geo.fan_in) & (dsp == 0)
+    constant = all_at_once(geo, pe, simd) & (dsp == 0)
     lut |= {"logic_bits": pe * 0, "codes": 1 * ~constant}
     if constant.any():
-        of_each = selected_sums(n, weights, activation, ones, pe // groups, constant)
-        logic, adders, carries, few, kept = np.rint(groups * sums * of_each).astype(np.int64)
-        known = {
-            "logic_bits": logic,
-            "adder_bits": adders,
-            "carry_pairs": carries,
-            "short_bits": few,
-            "valid_bits": stages,
-        }
-        lut = {name: np.where(constant, known.get(name, 0), bits) for name, bits in lut.items()}
-        registers = np.where(constant, kept, registers)
+        found = constant_sums(n, weights, activation, ones, pe // groups, constant)
+        kept = {name: np.rint(groups * sums * of).astype(np.int64) for name, of in found.items()}
+        registers = np.where(constant, kept.pop("ff"), registers)
+        kept["valid_bits"] = stages
+        lut = {name: np.where(constant, kept.get(name, 0), bits) for name, bits in lut.items()}
     registers = registers + stages + several * (trees * 2 * out + clog2(steps) + 1)
     operations = geo.c_out * geo.fan_in * geo.positions
     return Counts(
@@ -299,47 +290,6 @@ def mac(
         ff=registers,
         dsp=dsp,
         work={"product_bits": operations * bits * code, "adder_bits": operations * out},
-    )
-
-
-def selected_sums(
-    n: Ints, codebook: str, activation: Range, ones: bool, pes: Ints, where: Ints
-) -> Floats:
-    """Sums with constant codes, all in a group of PEs; means over codes each of which is as likely.
-
-    The first axis of the result: bits of logic of few inputs, bits of adders, pairs of bits of
-    their carry chains, bits of sums too short for one, FF.
-    """
-    n, pes, where = np.broadcast_arrays(n, pes, where)
-    out = np.zeros((5, *n.shape))
-    for index in zip(*np.nonzero(np.atleast_1d(where)), strict=True):
-        at = index if n.ndim else ()
-        found = _selected_sums(int(n[at]), codebook, activation, ones, int(pes[at]))
-        out[(slice(None), *at)] = found
-    return out
-
-
-@cache
-def _selected_sums(
-    n: int, codebook: str, activation: Range, ones: bool, pes: int
-) -> tuple[float, float, float, float, float]:
-    code = weight_bits(codebook)
-    if codebook == "binary":
-        of = Selections(trees=pes, share=0.5, whole=True)
-        joined_ = shared.differences(n, activation, pes)
-    elif weight_max(codebook) == 1:
-        of = Selections(trees=2 * pes, share=1 / 3)
-        joined_ = shared.ternary_differences(n, activation, pes)
-    else:
-        of = Selections(trees=code * pes, share=0.5)
-        joined_ = shared.joins(n, activation, code, pes)
-    trees = shared.expected(n, activation, ones, of)
-    return (
-        trees.logic + joined_.logic,
-        trees.adder + joined_.adder,
-        trees.pairs + joined_.pairs,
-        trees.short + joined_.short,
-        trees.ff + joined_.ff,
     )
 
 
@@ -353,19 +303,6 @@ def field_range(code_bits: int, bits: int) -> Range:
     """Range of what is read back of a product in a shared DSP."""
     span = code_bits + bits - 1
     return -(2**span), 2**span - 1
-
-
-def _carry_pairs(bits: Ints | int) -> Ints:
-    """`carry_pairs` of many chains."""
-    bits = ints(bits)
-    found: Ints = np.where(bits > SHORT, cdiv(bits, 2), 0)
-    return found
-
-
-def _short(bits: Ints | int) -> Ints:
-    """Bits of sums that are no carry chains where cells hold two bits of one."""
-    bits = ints(bits)
-    return np.where(bits > SHORT, 0, bits)
 
 
 def _joins(n: Ints, activation: Range, code_bits: int) -> Ints:
@@ -393,8 +330,8 @@ def join(plane: Range, code_bits: int) -> tuple[int, int, int, int, int, int]:
         sums = [
             range_bits(*of) - span for of, pair in zip(row, pairs, strict=True) if len(pair) == 2
         ]
-        chains += sum(carry_pairs(bits) for bits in sums)
-        short += sum(bits for bits in sums if bits <= SHORT)
+        chains += int(carry_pairs(sums).sum())
+        short += int(short_bits(sums).sum())
         negative = negative and len(pairs[-1]) == 1
         first = first or adder
         span, levels = 2 * span, levels + 1

@@ -16,9 +16,9 @@ from syq_dse.cost.units.add import (
     Clip,
     Operand,
     adder_bits,
-    carry_pairs,
     clip_luts,
 )
+from syq_dse.cost.units.carries import carry_pairs
 from syq_dse.network import GlobalAvgPool, Node
 
 GAIN_BITS = 15
@@ -346,13 +346,13 @@ def gain_adders(gain: Gain, width: int, signed: bool, read: int) -> Adders:
     adders = multiples(gain.factor)
     kept = read - gain.shift
     if not adders:
-        return Adders(int(gain.shift > 0), carry_pairs(kept) * (gain.shift > 0))
+        return Adders(int(gain.shift > 0), int(carry_pairs(kept)) * (gain.shift > 0))
     last = adders[-1]
     # the bit that rounds is the carry in of a last adder that begins there
     carried = gain.shift > 0 and not last.reverse and last.position == gain.shift
     rounds = gain.shift > 0 and not carried
     wide = kept if rounds and kept <= SMALL else 0
-    total, pairs = int(rounds and not wide), carry_pairs(kept) * rounds
+    total, pairs = int(rounds and not wide), int(carry_pairs(kept)) * rounds
     index, low = len(adders) - 1, gain.shift if carried else max(0, gain.shift - 1)
     limit: int | None = read
     while index >= 0:
@@ -365,7 +365,8 @@ def gain_adders(gain: Gain, width: int, signed: bool, read: int) -> Adders:
         x = Operand(bits=width, signed=signed, offset=adder.position)
         total += adder_bits((left, x), limit)
         chain = _product(adder.result, width, signed).bits
-        pairs += carry_pairs((chain if limit is None else min(chain, limit)) - adder.position)
+        width_read = chain if limit is None else min(chain, limit)
+        pairs += int(carry_pairs(width_read - adder.position))
         low, limit = 0 if adder.reverse else min(adder.position, at), None
         if carried and adder is last:
             low -= 1

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import lgamma
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from syq_dse.cost.integers import Range, range_bits
-from syq_dse.cost.units.add import SHORT
+from syq_dse.cost.integers import Ints, Range, range_bits
+from syq_dse.cost.units.carries import carry_pairs, short_bits
+from syq_dse.scheme import weight_bits, weight_max
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,15 +38,59 @@ class Selections:
     whole: bool = False  # one more tree selects all
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
-    """What all trees of some Selections take together, in the mean."""
+class Expected(NamedTuple):
+    """What all that several trees need takes, in the mean; the names are features of mac."""
 
-    logic: float  # bits of logic of two and three inputs: counters of ones, and sums of two bits
-    adder: float  # bits of adders
-    pairs: float  # of bits of their carry chains
-    short: float  # bits of sums that are too short for one
+    logic_bits: float  # of two and three inputs: counters of ones, small sums, lowest bits
+    adder_bits: float
+    carry_pairs: float
+    short_bits: float
     ff: float
+
+
+NOTHING = Expected(0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def _sum(parts: Sequence[tuple[int, Expected]]) -> Expected:
+    """So many times each."""
+    total = sum((times * np.array(part) for times, part in parts), np.array(NOTHING))
+    return Expected(*total.tolist())
+
+
+def constant_sums(
+    n: Ints, codebook: str, activation: Range, ones: bool, pes: Ints, where: Ints
+) -> dict[str, Floats]:
+    """What sums of n products with constant codes take, by the names of Expected; 0 elsewhere.
+
+    All sums of the PEs of a group together, and the mean over codes each of which is as likely.
+
+    Args:
+        activation: range of one.
+        ones: the activations are bits, three of which are counted first.
+        pes: PEs of a group.
+        where: whether codes are constants.
+    """
+    n, pes, where = np.broadcast_arrays(n, pes, where)
+    out = np.zeros((*n.shape, len(NOTHING)))
+    for index in np.ndindex(n.shape):
+        if where[index]:
+            out[index] = _constant_sums(int(n[index]), codebook, activation, ones, int(pes[index]))
+    return dict(zip(Expected._fields, np.moveaxis(out, -1, 0), strict=True))
+
+
+@cache
+def _constant_sums(n: int, codebook: str, activation: Range, ones: bool, pes: int) -> Expected:
+    if codebook == "binary":
+        of = Selections(trees=pes, share=0.5, whole=True)
+        last = differences(n, activation, pes)
+    elif weight_max(codebook) == 1:
+        of = Selections(trees=2 * pes, share=1 / 3)
+        last = ternary_differences(n, activation, pes)
+    else:
+        code = weight_bits(codebook)
+        of = Selections(trees=code * pes, share=0.5)
+        last = joins(n, activation, code, pes)
+    return _sum([(1, expected(n, activation, ones, of)), (1, last)])
 
 
 @cache
@@ -58,29 +103,25 @@ def expected(n: int, operand: Range, ones: bool, of: Selections) -> Expected:
 
     >>> one = Selections(trees=1, share=1.0)
     >>> expected(4, (0, 15), False, one)  # two adders of 4 bits, one of 5; registers of 5 and 6
-    Expected(logic=0.0, adder=13.0, pairs=9.0, short=0.0, ff=16.0)
+    Expected(logic_bits=0.0, adder_bits=13.0, carry_pairs=9.0, short_bits=0.0, ff=16.0)
     """
-    logic = adder = chains = short = ff = 0.0
+    parts = []
     row = [1] * n
     if ones:
         row = [min(3, n - i) for i in range(0, n, 3)]
         for size, times in Counter(row).items():
             k = np.arange(size + 1)
-            there = distinct(k, size - k, of)
-            logic += times * float(there[2:] @ _bits(operand, k[2:]))
-            ff += times * float(there @ _bits(operand, k))
+            bits = distinct(k, size - k, of) * _bits(operand, k)
+            parts.append((times, NOTHING._replace(logic_bits=bits[2:].sum(), ff=bits.sum())))
     while len(row) > 1:
         odd = row[-1:] if len(row) % 2 else []
         pairs = [(row[i], row[i + 1]) for i in range(0, len(row) - 1, 2)]
         for (left, right), times in Counter(pairs).items():
-            found = times * _adders(left, right, operand, of)
-            logic, adder, chains, short = np.array([logic, adder, chains, short]) + found
+            parts.append((times, _adders(left, right, operand, of)))
         row = odd + [left + right for left, right in pairs]
         for size, times in Counter(row).items():
-            ff += times * _registers(size, operand, of)
-    return Expected(
-        logic=float(logic), adder=float(adder), pairs=float(chains), short=float(short), ff=ff
-    )
+            parts.append((times, NOTHING._replace(ff=_registers(size, operand, of))))
+    return _sum(parts)
 
 
 def distinct(selected: Any, left: Any, of: Selections) -> Floats:
@@ -96,51 +137,30 @@ def distinct(selected: Any, left: Any, of: Selections) -> Floats:
     chance = np.exp(one)
     with np.errstate(divide="ignore"):
         present = -np.expm1(of.trees * np.log1p(-chance))
-    sums = np.exp(_log_factorial(selected + left) - _log_factorial(selected) - _log_factorial(left))
-    found = np.where(selected > 0, sums * present, 0.0)
+    found = np.where(selected > 0, _choose(selected + left, selected) * present, 0.0)
     return np.where((left == 0) & of.whole, 1.0, found)
 
 
-def _adders(left: int, right: int, operand: Range, of: Selections) -> Floats:
-    """Of the sums of two neighbours: bits of those in logic, of adders; pairs of carries, and bits
-    of sums that are too short for them."""
-    if left + right > FEW:
-        sizes = max(1, round(of.share * left)), max(1, round(of.share * right))
-        found = np.zeros(4)
-        for times, (a_size, b_size) in ((of.trees, sizes), (int(of.whole), (left, right))):
-            one, other = np.array(a_size), np.array(b_size)
-            found[1] += times * float(_adder_bits(operand, one, other))
-            found[2] += times * float(_pairs(_bits(operand, one + other)))
-            found[3] += times * float(_short(_bits(operand, one + other)))
-        return found
-    a, b = np.meshgrid(np.arange(1, left + 1), np.arange(1, right + 1), indexing="ij")
-    # of the sums of so many operands, those with so many on either side
-    both = np.exp(
-        sum(_log_choose(size, k) for size, k in ((left, a), (right, b)))
-        - _log_choose(left + right, a + b)
-    )
-    there = both * distinct(a + b, left + right - a - b, of)
+def _adders(left: int, right: int, operand: Range, of: Selections) -> Expected:
+    """The sums of two neighbours, without registers."""
+    if left + right > FEW:  # all differ
+        likely = max(1, round(of.share * left)), max(1, round(of.share * right))
+        a, b = np.array([likely, (left, right)]).T
+        there = np.array([of.trees, int(of.whole)], dtype=np.float64)
+    else:
+        a, b = np.meshgrid(np.arange(1, left + 1), np.arange(1, right + 1), indexing="ij")
+        # of the sums of so many operands, those with so many on either side
+        ways = _choose(left, a) * _choose(right, b) / _choose(left + right, a + b)
+        there = ways * distinct(a + b, left + right - a - b, of)
     bits = _bits(operand, a + b)
     small = bits <= NO_CARRY
-    return np.array(
-        [
-            NO_CARRY * (there * small).sum(),
-            (there * _adder_bits(operand, a, b) * ~small).sum(),
-            (there * _pairs(bits)).sum(),
-            (there * _short(bits) * ~small).sum(),
-        ]
+    return Expected(
+        logic_bits=NO_CARRY * (there * small).sum(),
+        adder_bits=(there * _adder_bits(operand, a, b) * ~small).sum(),
+        carry_pairs=(there * carry_pairs(bits)).sum(),
+        short_bits=(there * short_bits(bits) * ~small).sum(),
+        ff=0.0,
     )
-
-
-def _pairs(bits: Floats) -> Floats:
-    """add.carry_pairs of many chains."""
-    found: Floats = np.where(bits > SHORT, np.ceil(bits / 2), 0.0)
-    return found
-
-
-def _short(bits: Floats) -> Floats:
-    """Bits of sums that are no carry chains where cells hold two bits of one."""
-    return np.where(bits > SHORT, 0.0, bits)
 
 
 def _registers(size: int, operand: Range, of: Selections) -> float:
@@ -164,27 +184,15 @@ def _adder_bits(operand: Range, a: Any, b: Any) -> Floats:
     return found
 
 
-def _log_factorial(n: Any) -> Floats:
-    return np.array([lgamma(int(k) + 1) for k in np.ravel(n)]).reshape(np.shape(n))
+FACTORIALS = np.cumprod([1.0, *range(1, FEW + 1)])
 
 
-def _log_choose(n: Any, k: Any) -> Floats:
-    found: Floats = _log_factorial(n) - _log_factorial(k) - _log_factorial(np.asarray(n) - k)
+def _choose(n: Any, k: Any) -> Floats:
+    found: Floats = FACTORIALS[n] / FACTORIALS[k] / FACTORIALS[np.asarray(n) - k]
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Joined:
-    """What brings the sums of several trees together, for all PEs, in the mean."""
-
-    adder: float  # bits of adders
-    pairs: float  # of bits of their carry chains
-    short: float  # bits of sums that are too short for one
-    logic: float  # lowest bits of differences: no carry reaches them
-    ff: float
-
-
-def differences(n: int, operand: Range, trees: int) -> Joined:
+def differences(n: int, operand: Range, trees: int) -> Expected:
     """2 * sum(a where w = +1) - sum(a), w = -1 and +1 as likely.
 
     The lowest bit is that of the sum of all, and a negation takes carries alone.
@@ -201,16 +209,16 @@ def differences(n: int, operand: Range, trees: int) -> Joined:
     adders, small = there * ((k < n) & (k > 0)), bits <= NO_CARRY
     # one operand is even; where neither has a sign, carries alone make that of the result
     luts = bits - 1 if low < 0 else np.minimum(_bits(operand, k), _bits(operand, n) - 1)
-    return Joined(
-        adder=float((adders * luts * ~small).sum()),
-        pairs=float((there * (k < n) * _pairs(bits - (k > 0))).sum()),
-        short=float((there * (k < n) * _short(bits - 1) * ~small).sum()),
-        logic=float((adders * luts * small).sum()),
+    return Expected(
+        adder_bits=float((adders * luts * ~small).sum()),
+        carry_pairs=float((there * (k < n) * carry_pairs(bits - (k > 0))).sum()),
+        short_bits=float((there * (k < n) * short_bits(bits - 1) * ~small).sum()),
+        logic_bits=float((adders * luts * small).sum()),
         ff=float((there * bits).sum()),
     )
 
 
-def ternary_differences(n: int, operand: Range, trees: int) -> Joined:
+def ternary_differences(n: int, operand: Range, trees: int) -> Expected:
     """sum(a where w = +1) - sum(a where w = -1), each w as likely.
 
     A difference and its opposite have the same LUTs.
@@ -222,7 +230,7 @@ def ternary_differences(n: int, operand: Range, trees: int) -> Joined:
     else:
         plus, minus = (k.ravel() for k in np.meshgrid(np.arange(n + 1), np.arange(n + 1)))
         plus, minus = plus[plus + minus <= n], minus[plus + minus <= n]
-        sums = np.exp(_log_choose(n, plus) + _log_choose(n - plus, minus)) * (plus + minus > 0)
+        sums = _choose(n, plus) * _choose(n - plus, minus) * (plus + minus > 0)
         one_bit = (n, operand) == (1, (0, 1))  # its negative is the same bit
         there = sums * present(3.0**-n, trees) * ~((minus > 0) & one_bit)
         pairs = sums / 2 * present(2 * 3.0**-n, trees) * (plus > 0) * (minus > 0)
@@ -234,54 +242,63 @@ def ternary_differences(n: int, operand: Range, trees: int) -> Joined:
     )
     small = bits <= NO_CARRY
     luts = bits if low < 0 else np.minimum(_bits(operand, plus), _bits(operand, minus))
-    return Joined(
-        adder=float((pairs * (luts - 1) * ~small).sum()),
-        pairs=float((there * (minus > 0) * _pairs(bits - (plus > 0))).sum()),
-        short=float((there * (minus > 0) * _short(bits - 1) * ~small).sum()),
-        logic=float((pairs * np.where(small, bits, 1)).sum()),
+    return Expected(
+        adder_bits=float((pairs * (luts - 1) * ~small).sum()),
+        carry_pairs=float((there * (minus > 0) * carry_pairs(bits - (plus > 0))).sum()),
+        short_bits=float((there * (minus > 0) * short_bits(bits - 1) * ~small).sum()),
+        logic_bits=float((pairs * np.where(small, bits, 1)).sum()),
         ff=float((there * bits).sum()),
     )
 
 
-def joins(n: int, operand: Range, code_bits: int, trees: int) -> Joined:
+def joins(n: int, operand: Range, code_bits: int, trees: int) -> Expected:
     """The sums of a code's bits, each times its power of two, the last negative.
 
     Two that differ by a power of two alone are one.
     """
-    adder = chains = short = logic = ff = 0.0
+    parts = []
     likely, n = (n + 1) // 2, min(n, FEW // 2)  # more differ in any case
     most, signed = likely * max(operand[1], -operand[0]), operand[0] < 0
     row, negative = [1] * code_bits, True  # planes of each
     while len(row) > 1:
-        pairs = [row[i : i + 2] for i in range(0, len(row), 2)]
+        pairs = [tuple(row[i : i + 2]) for i in range(0, len(row), 2)]
         last = [negative and i == len(pairs) - 1 for i in range(len(pairs))]
-        for (pair, is_last), times in Counter(zip(map(tuple, pairs), last, strict=True)).items():
-            planes, low = sum(pair), pair[0]
-            for length in range(
-                1, planes + 1
-            ):  # from the lowest plane that is not 0 to the highest
-                ends = 2.0**n - 1
-                sums = ends if length == 1 else ends**2 * 2.0 ** (n * (length - 2))
-                places = planes - length + 1
-                bits = (most * (2**length - 1)).bit_length() + (signed or is_last)
-                made = sums * present(places * 2.0 ** (-n * planes), trees * times)
-                ff += made * bits
-                # of its places, those where the pair meets within it
-                meets = [low - at for at in range(places) if at < low < at + length]
-                if meets and len(pair) == 2:
-                    made = sums * present(len(meets) * 2.0 ** (-n * planes), trees * times)
-                    below = meets[0]  # planes
-                    parts = (
-                        (most * (2**below - 1) >> below).bit_length(),
-                        (most * (2 ** (length - below) - 1)).bit_length(),
-                    )
-                    adder += made * ((max(parts) + 1 if signed else min(parts)) - is_last)
-                    chains += made * float(_pairs(np.array(bits - below)))
-                    short += made * float(_short(np.array(bits - below)))
-                    logic += made * is_last
+        for (pair, is_last), times in Counter(zip(pairs, last, strict=True)).items():
+            parts += [
+                (1, _join(pair, length, n, most, signed, is_last, trees * times))
+                for length in range(1, sum(pair) + 1)
+            ]
         negative = negative and len(row) % 2 == 1
         row = [sum(pair) for pair in pairs]
-    return Joined(adder=adder, pairs=chains, short=short, logic=logic, ff=ff)
+    return _sum(parts)
+
+
+def _join(
+    pair: tuple[int, ...], length: int, n: int, most: int, signed: bool, last: bool, trees: int
+) -> Expected:
+    """Sums of a pair of planes of which `length` are between the ends, both of them not 0."""
+    planes, low = sum(pair), pair[0]
+    ends = 2.0**n - 1
+    sums = ends if length == 1 else ends**2 * 2.0 ** (n * (length - 2))
+    each = 2.0 ** (-n * planes)
+    places = planes - length + 1
+    bits = (most * (2**length - 1)).bit_length() + (signed or last)
+    found = NOTHING._replace(ff=sums * present(places * each, trees) * bits)
+    # of its places, those where the pair meets within it
+    meets = [low - at for at in range(places) if at < low < at + length]
+    if not meets or len(pair) < 2:
+        return found
+    made, below = sums * present(len(meets) * each, trees), meets[0]
+    parts = (
+        (most * (2**below - 1) >> below).bit_length(),
+        (most * (2 ** (length - below) - 1)).bit_length(),
+    )
+    return found._replace(
+        logic_bits=made * last,
+        adder_bits=made * ((max(parts) + 1 if signed else min(parts)) - last),
+        carry_pairs=made * int(carry_pairs(bits - below)),
+        short_bits=made * int(short_bits(bits - below)),
+    )
 
 
 def present(chance: float, trees: int) -> float:

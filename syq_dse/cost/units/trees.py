@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from syq_dse.cost.integers import Ints, Range, ints, range_bits
-from syq_dse.cost.units.add import SHORT, carry_pairs
+from syq_dse.cost.units.carries import carry_pairs, short_bits
 
 
 class Tree(NamedTuple):
@@ -62,8 +62,8 @@ def tree(n: int, operand: Range, kind: str) -> Tree:
         pairs = [row[i : i + 2] for i in range(0, len(row) - 1, 2)]
         bits = sum(adder_bits(a, b) for a, b in pairs)
         sums = [range_bits(a[0] + b[0], a[1] + b[1]) for a, b in pairs]
-        chains += sum(carry_pairs(width) for width in sums)
-        few = sum(width for width in sums if width <= SHORT)
+        chains += int(carry_pairs(sums).sum())
+        few = int(short_bits(sums).sum())
         if levels == 0:
             first, alone, first_short = bits, range_bits(*odd[0]) if odd else 0, few
         else:

@@ -54,6 +54,9 @@ def _one(rng: np.random.Generator, options: Sequence[T]) -> T:
     return options[int(rng.integers(len(options)))]
 
 
+UNROLLED = 0.2
+"""Share of the units that constants change whose engine uses all of its weights at once."""
+
 UNROLLED_BITS = 4000
 """Bits of all codes of the largest layer whose codes are constants."""
 

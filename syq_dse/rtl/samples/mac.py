@@ -8,13 +8,10 @@ from syq_dse.cost.integers import ints
 from syq_dse.cost.units.mac import mac, mac_shape
 from syq_dse.rtl.mac import Mac
 from syq_dse.rtl.samples import Sample
-from syq_dse.rtl.samples.engines import draw_engine, unrolled
+from syq_dse.rtl.samples.engines import UNROLLED, draw_engine, unrolled
 from syq_dse.rtl.samples.weights import draw_words
 from syq_dse.scheme import weight_bits
 from syq_dse.target import Family
-
-UNROLLED = 0.2
-"""Share of units whose codes are constants."""
 
 
 def draw(rng: np.random.Generator, family: Family) -> Sample:

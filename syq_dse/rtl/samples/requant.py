@@ -13,16 +13,13 @@ from syq_dse.cost.integers import ints
 from syq_dse.cost.units import requant as costs
 from syq_dse.rtl.requant import Multiply, Thresholds
 from syq_dse.rtl.samples import Sample
-from syq_dse.rtl.samples.engines import draw_engine, unrolled
+from syq_dse.rtl.samples.engines import UNROLLED, draw_engine, unrolled
 from syq_dse.target import Family
 
 Floats = npt.NDArray[np.float64]
 
 FEW_WORDS = 64
 """Words of a table that is in LUTs however many bits it has: one LUT a bit."""
-
-UNROLLED = 0.2
-"""Share of units whose tables have a word a channel."""
 
 MOST_BITS = 60_000
 """Bits of the tables of the largest sample, or of its products: what Yosys does in seconds."""
