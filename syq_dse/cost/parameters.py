@@ -88,13 +88,13 @@ def warnings(
 ) -> list[str]:
     """One line for each parameter of a unit outside of what was synthesised, with its layers."""
     layers: dict[str, list[str]] = {}
-    for layer, unit, found in _design(pricing, network, scheme, interval, chosen):
+    for layer, unit, found in of_design(pricing, network, scheme, interval, chosen):
         for line in prices.warnings(pricing.lut, unit, found):
             layers.setdefault(line, []).append(layer)
     return [f"{line}: {', '.join(dict.fromkeys(where))}" for line, where in layers.items()]
 
 
-def _design(
+def of_design(
     pricing: Pricing,
     network: Network,
     scheme: Scheme,
@@ -133,7 +133,8 @@ def _design(
         if links[0].lanes != word:
             yield name, "fifo", converter(bits[0], links[0].lanes, word)
         yield name, "window", window(geo, bits[0], fold)
-        yield name, "weights", weights(geo, layer, fold)
+        if not shape.constant:  # else there is no such unit
+            yield name, "weights", weights(geo, layer, fold)
         yield name, "mac", mac(shape, fold)
         if layer.multiplies_partial_sums:
             yield name, "scale", scale(geo, layer, bits[0], fold)

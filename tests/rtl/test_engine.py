@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from syq_dse import network, records, target
-from syq_dse.cost import design
+from syq_dse.cost import design, parameters
 from syq_dse.cost.estimate import choose, estimate
 from syq_dse.cost.fpga import pricing
 from syq_dse.quant import integer
@@ -38,6 +38,7 @@ layers = [
         ("ternary,3,pixel", 400, "zcu102"),
         ("binary,1,row,shift", 72, "ulx3s-85f"),
         ("int4,4,pixel", 1300, "pynq-z1"),
+        ("ternary,2,row", 36, "pynq-z1"),  # a pixel a cycle: weights are constants
     ],
 )
 def test_a_network_gives_what_integers_give(
@@ -58,6 +59,11 @@ def test_a_network_gives_what_integers_give(
     assert found.latency_cycles <= cost.latency_cycles
     total = [sum(e.estimate["lut"] for e in built)]
     assert total == [cost.total["lut"]]
+    counted = parameters.of_design(prices, net, scheme, interval, chosen)
+    made = [(one.layer, one.unit, dict(one.parameters)) for e in built for one in e.instances]
+    for parts in made:
+        parts[2].pop("method", None)  # how it requantises, which has one range
+    assert sorted(counted, key=str) == sorted(made, key=str)
     listed = emit.manifest(net, built)
     assert {entry["file"] for entry in listed} == set(texts)
     assert records.plain(listed) == listed
