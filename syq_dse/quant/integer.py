@@ -20,6 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -585,14 +586,19 @@ def mean_gain(node: Node, read: tuple[int, int], ranges: tuple[int, int]) -> Poo
         ranges: range of the codes that are written.
     """
     pixels = node.k**2 if isinstance(node.layer, AvgPool) else node.in_shape.pixels
-    up, down, shift = max(1, ranges[1]), pixels * max(1, read[1]), 0
+    return mean_factor(Fraction(max(1, ranges[1]), pixels * max(1, read[1])))
 
-    def rounded(up: int) -> int:
-        return (2 * up + down) // (2 * down)
 
-    while rounded(up << shift + 1) < 1 << GAIN_BITS - 1:
+def mean_factor(factor: Fraction) -> PoolIntegers:
+    """The largest gain, and its shift, with which gain / 2**shift is the nearest to a factor."""
+
+    def rounded(shift: int) -> int:
+        return (2 * (factor.numerator << shift) + factor.denominator) // (2 * factor.denominator)
+
+    shift = 0
+    while rounded(shift + 1) < 1 << GAIN_BITS - 1 and shift < LARGEST_SHIFT:
         shift += 1
-    return PoolIntegers(gain=rounded(up << shift), shift=shift)
+    return PoolIntegers(gain=rounded(shift), shift=shift)
 
 
 # Files

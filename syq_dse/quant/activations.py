@@ -1,0 +1,57 @@
+"""Activations: codes of k bits, with the gradient passed straight through inside their range.
+
+With a step s, the value of one code, x becomes the code floor(clip(x / s, low, high) + 0.5), of
+which s times the code is the value. For the unsigned codes of k bits and s = 1 / (2**k - 1) that is
+
+    a = floor(clip(x, 0, 1) * (2**k - 1) + 0.5), value a / (2**k - 1)
+
+of SYQ and DoReFa (Zhou et al., arXiv 1606.06160). Networks hand on codes, and the affine part of
+batch-norm that stands before takes 1 / s and the half along, so that quantising is one pass.
+A learned s gets LSQ's gradient: the path through 1 / s gives -x / s inside the range, the reader's
+factor s gives the code.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+
+class _Codes(Function):
+    @staticmethod
+    def forward(ctx: Any, raised: Tensor, low: int, high: int) -> Tensor:
+        ctx.save_for_backward(raised)
+        ctx.range = low, high
+        return torch.floor(raised).clamp_(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (raised,) = ctx.saved_tensors
+        low, high = _around(*ctx.range, raised.dtype)
+        return torch.ops.aten.hardtanh_backward(grads[0], raised, low, high), None, None
+
+
+@cache
+def _around(low: int, high: int, dtype: torch.dtype) -> tuple[float, float]:
+    """The numbers just outside the range: `hardtanh_backward` cuts off the ends that it gets."""
+    ends = torch.tensor([low + 0.5, high + 0.5], dtype=dtype)
+    below, above = torch.nextafter(ends, torch.tensor([-torch.inf, torch.inf], dtype=dtype))
+    return float(below), float(above)
+
+
+def codes(raised: Tensor, low: int, high: int) -> Tensor:
+    """Codes of what is x / s + 0.5; the gradient passes where x / s is `low` to `high`."""
+    found: Tensor = _Codes.apply(raised, low, high)  # type: ignore[no-untyped-call]
+    return found
+
+
+def quantise(x: Tensor, bits: int, step: Tensor | float | None = None) -> Tensor:
+    """Values of the unsigned codes of `bits`; the step is 1 / (2**bits - 1) by default."""
+    high = (1 << bits) - 1
+    if step is None:
+        return codes(x * high + 0.5, 0, high) / high
+    return codes(x / step + 0.5, 0, high) * step

@@ -1,0 +1,372 @@
+"""A network in PyTorch, float or quantised by a scheme.
+
+Quantised layers hand on codes, together with their step, the value of one code. A layer with
+weights reads codes a of step s, and with effective weights W computes W * s conv a; batch-norm's
+affine part, divided by the step of what it writes and raised by a half, stands before the codes
+(activations.codes). Where two tensors meet in an addition their steps are powers of two apart, as
+the hardware's shifts need it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from syq_dse.errors import InputError, unknown
+from syq_dse.network import (
+    INPUT,
+    Add,
+    AvgPool,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    MaxPool,
+    Network,
+    Node,
+)
+from syq_dse.quant import activations, integer, scales, weights
+from syq_dse.quant.weights import DeadZone
+from syq_dse.scheme import LayerScheme, Scheme, tensors
+
+Step = Tensor | float
+
+IMAGE_MAX = 255
+"""Value of a pixel that stands for 1."""
+
+BATCH_NORM_EPS = 1e-5
+
+
+class Weighted(nn.Module):
+    """A conv or dense layer with its batch-norm.
+
+    Shapes: weight (c_out, c_in / groups, k, k) or (c_out, c_in); scale as quant.scales has it;
+    all else (c_out,).
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, node: Node, layer: LayerScheme | None, dead_zone: DeadZone) -> None:
+        super().__init__()
+        assert isinstance(node.layer, (Conv, Dense))
+        channels = node.out_shape.c
+        shape: tuple[int, ...] = (channels, node.in_shape.c)
+        if isinstance(node.layer, Conv):
+            shape = (channels, node.in_shape.c // node.groups, node.k, node.k)
+        self.node, self.layer, self.dead_zone = node, layer, dead_zone
+        self.formats = True  # whether scales have their hardware's format in the forward pass
+        self.momentum = 0.1
+        self.weight = nn.Parameter(torch.empty(shape))
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu" if node.layer.relu else "linear")
+        first = None if layer is None else weights.first_scales(self.weight, layer)
+        self.scale = None if first is None else nn.Parameter(first)
+        biased = node.layer.bias
+        biased = not node.layer.batch_norm if biased is None else biased
+        self.bias = nn.Parameter(torch.zeros(channels)) if biased else None
+        self.gain: nn.Parameter | None = None
+        self.offset: nn.Parameter | None = None
+        if node.layer.batch_norm:
+            self.gain = nn.Parameter(torch.ones(channels))
+            self.offset = nn.Parameter(torch.zeros(channels))
+            self.register_buffer("mean", torch.zeros(channels))
+            self.register_buffer("variance", torch.ones(channels))
+
+    def stored_scale(self) -> Tensor:
+        """The scales in use: in the hardware's format where there is one, and once it is on."""
+        assert self.scale is not None and self.layer is not None
+        if self.formats and has_format(self.node, self.layer):
+            return scales.stored(self.scale, self.layer.scale)
+        return self.scale
+
+    def effective(self) -> Tensor:
+        """The weights in use."""
+        if self.layer is None:
+            return self.weight
+        return weights.quantise(self.weight, self.stored_scale(), self.layer, self.dead_zone)
+
+    def forward(self, x: Tensor, read: Step = 1.0, written: Step | None = None) -> Tensor:
+        """What it writes in real numbers or, with a step, those divided by it, plus a half.
+
+        Args:
+            read: step of x.
+        """
+        bias: Tensor | None = self.bias
+        factor = read
+        if written is not None and self.gain is None:
+            factor = read / written
+            bias = 0.5 + (
+                self.weight.new_zeros(len(self.weight)) if bias is None else bias / written
+            )
+        weight = self.effective()
+        if isinstance(factor, Tensor) or factor != 1.0:
+            weight = weight * factor
+        out = self._sums(x, weight, bias)
+        if self.gain is None or self.offset is None:
+            return out
+        gain: Tensor = self.gain
+        offset: Tensor = self.offset
+        if written is not None:
+            gain, offset = gain / written, offset / written + 0.5
+        return F.batch_norm(
+            out, self.mean, self.variance, gain, offset, self.training, self.momentum,
+            BATCH_NORM_EPS,
+        )  # fmt: skip
+
+    def _sums(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        node = self.node
+        if isinstance(node.layer, Dense):
+            return F.linear(x.flatten(1), weight, bias)
+        before, after = node.pad
+        if before != after:
+            x, before = F.pad(x, (before, after, before, after)), 0
+        return F.conv2d(x, weight, bias, node.stride, before, 1, node.groups)
+
+
+def has_format(node: Node, layer: LayerScheme) -> bool:
+    """Whether scales stand in the hardware as integers; else they vanish into the thresholds."""
+    return layer.multiplies_partial_sums and integer.entries(node, layer) > 1
+
+
+class Model(nn.Module):
+    """Logits (images, classes) of images (images, channels, rows, columns), pixels 0 to 255.
+
+    Args:
+        scheme: None for float.
+        dead_zone: gradient of ternary weights whose code is 0.
+        learned_ranges: whether the range of an activation is a parameter. One that meets others in
+            an addition never is.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        scheme: Scheme | None = None,
+        *,
+        dead_zone: DeadZone = "code",
+        learned_ranges: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network, self.scheme = network, scheme
+        self.written = tensors(network)
+        self.bits = dict(scheme.bits) if scheme is not None else {}
+        self.weighted = {
+            node.name: Weighted(
+                node, None if scheme is None else scheme.layers[node.name], dead_zone
+            )
+            for node in network.engines
+        }
+        self.layers = nn.ModuleList(self.weighted.values())
+        self.groups, self.level = _added(network) if scheme is not None else ({}, set())
+        self.ranges: dict[str, Tensor] = {}
+        self.held = nn.ParameterList()
+        for name in self._ranged() if scheme is not None else ():
+            learned = learned_ranges and name not in self.groups and name != INPUT
+            own = nn.Parameter(torch.ones(()), requires_grad=learned)
+            self.ranges[name] = own
+            self.held.append(own)
+
+    def _ranged(self) -> Iterator[str]:
+        """Tensors with a range of their own: not the result, nor means outside of additions."""
+        for name in dict.fromkeys(t.name for t in self.written.values() if t.kind != "result"):
+            means = name != INPUT and isinstance(
+                self.network.by_name[name].layer, (AvgPool, GlobalAvgPool)
+            )
+            if not means or name in self.groups:
+                yield name
+
+    # Steps
+
+    def code_range(self, name: str) -> tuple[int, int]:
+        """Smallest and largest code of a tensor at its precision of now."""
+        bits, signed = self.bits[name], self.written[name].signed
+        return (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+
+    def top(self, name: str) -> int:
+        """The code of a tensor that stands for its range: the largest, of signed ones 2**(k-1)."""
+        bits = self.bits[name]
+        return 1 << bits - 1 if self.written[name].signed else (1 << bits) - 1
+
+    def step(self, name: str) -> Tensor:
+        """The value of one code of a tensor."""
+        if name not in self.ranges:  # a mean: its largest code stands for what the read one's does
+            read, written = (max(1, self.code_range(n)[1]) for n in (self._meant(name), name))
+            return self.step(self._meant(name)) * (read / written)
+        own = self.ranges[name] / self.top(name)
+        leader = self.groups.get(name, name)
+        if leader != name:
+            base = self.step(leader)
+            power = torch.round(torch.log2(own / base))
+            own = base if name in self.level else base * torch.exp2(power)
+        return own
+
+    def _meant(self, name: str) -> str:
+        """The tensor whose mean a pool writes."""
+        return self.written[self.network.by_name[name].inputs[0]].name
+
+    # The forward pass
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits_of(self.run(images))
+
+    def logits_of(self, found: Mapping[str, Tensor]) -> Tensor:
+        """The logits in what `run` returned."""
+        last = self.network.nodes[-1].name
+        logits, tensor = found[last].flatten(1), self.written[last].name
+        return logits * self.step(tensor) if tensor in self.bits else logits
+
+    def run(self, images: Tensor, keep: bool = False) -> dict[str, Tensor]:
+        """What each layer writes, codes or, of a float network and of the result, real numbers.
+
+        Args:
+            keep: return all of them; else those that nobody reads any more are let go.
+        """
+        steps: dict[str, Step] = {name: self.step(name) for name in self.bits}
+        found = {INPUT: self._input(images)}
+        waiting = {name: len(readers) for name, readers in self.network.readers.items()}
+        for node in self.network.nodes:
+            inputs = [found[name] for name in node.inputs]
+            read = [steps.get(self.written[name].name, 1.0) for name in node.inputs]
+            found[node.name] = self._layer(node, inputs, read, steps)
+            for name in node.inputs:
+                waiting[name] -= 1
+                if not keep and not waiting[name]:
+                    del found[name]
+        return found
+
+    def _input(self, images: Tensor) -> Tensor:
+        dtype = next(self.parameters()).dtype
+        pixels = images.to(dtype)
+        if self.scheme is None:
+            return pixels / IMAGE_MAX
+        top = self.top(INPUT)
+        return pixels if top == IMAGE_MAX else torch.floor(pixels * top / IMAGE_MAX + 0.5)
+
+    def _layer(
+        self, node: Node, inputs: list[Tensor], read: list[Step], steps: Mapping[str, Step]
+    ) -> Tensor:
+        x, layer = inputs[0], node.layer
+        written = steps.get(node.name)  # of the result, and of float networks, there is none
+        match layer:
+            case Conv() | Dense():
+                raised = self.weighted[node.name](x, read[0], written)
+            case Add():
+                raised = x * read[0] + inputs[1] * read[1] if steps else x + inputs[1]
+                raised = raised if written is None else raised / written + 0.5
+            case AvgPool() | GlobalAvgPool():
+                if written is None:
+                    return _mean(node, x) * read[0]
+                gain = self.mean_gain(node)
+                raised = _mean(node, x) * (node_pixels(node) * gain.gain / 2**gain.shift) + 0.5
+            case MaxPool():
+                return _max_pool(node, x)
+            case Flatten():
+                return x.flatten(1)
+        if written is not None:
+            return activations.codes(raised, *self.code_range(node.name))
+        return F.relu(raised) if not steps and getattr(layer, "relu", False) else raised
+
+    def mean_gain(self, node: Node) -> integer.PoolIntegers:
+        """The integers with which a mean pool makes codes."""
+        before = self._meant(node.name)
+        if node.name not in self.ranges:
+            return integer.mean_gain(node, self.code_range(before), self.code_range(node.name))
+        ratio = Fraction(float(self.step(before))) / Fraction(float(self.step(node.name)))
+        return integer.mean_factor(ratio / node_pixels(node))
+
+    # State
+
+    def named_state(self) -> dict[str, Tensor]:
+        """Everything that is trained or estimated, as `layer/weight`, `layer/range`."""
+        found: dict[str, Tensor] = {}
+        for name, layer in self.weighted.items():
+            own = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
+            found |= {f"{name}/{key}": value for key, value in own.items()}
+        return found | {f"{name}/range": value for name, value in self.ranges.items()}
+
+    def load_named_state(self, state: Mapping[str, Tensor], place: str) -> None:
+        """Take over what `named_state` gave.
+
+        Raises:
+            InputError: a name is missing or unknown, a shape differs, a number is not finite.
+        """
+        own = self.named_state()
+        for name in state:
+            if name not in own:
+                raise InputError(f"{place}: {unknown('tensor', name, own)}")
+        for name, value in own.items():
+            if name not in state:
+                raise InputError(f"{place}: has no '{name}', which {self.network.name} needs")
+            _check_state(f"{place}: {name}", state[name], value)
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(state[name])
+
+    def weight_names(self) -> dict[str, nn.Parameter]:
+        return {f"{name}/weight": layer.weight for name, layer in self.weighted.items()}
+
+    @cached_property
+    def by_parameter(self) -> dict[int, str]:
+        """The name of each parameter, by its identity."""
+        return {id(value): name for name, value in self.named_state().items()}
+
+
+def _check_state(at: str, got: Tensor, wanted: Tensor) -> None:
+    if got.shape != wanted.shape:
+        shapes = " and ".join(str(list(t.shape)) for t in (wanted, got))
+        raise InputError(f"{at}: shapes must agree, needs and has {shapes}")
+    if not got.is_floating_point():
+        raise InputError(f"{at}: must hold floats, got {got.dtype}")
+    if not bool(torch.isfinite(got).all()):
+        raise InputError(f"{at}: must be finite")
+
+
+def node_pixels(node: Node) -> int:
+    """Pixels of a window of a mean pool."""
+    return node.k**2 if isinstance(node.layer, AvgPool) else node.in_shape.pixels
+
+
+def _mean(node: Node, x: Tensor) -> Tensor:
+    if isinstance(node.layer, GlobalAvgPool):
+        return x.mean((2, 3), keepdim=True)
+    return F.avg_pool2d(x, node.k, node.stride)
+
+
+def _max_pool(node: Node, x: Tensor) -> Tensor:
+    before, after = node.pad
+    if before != after or 2 * before > node.k:
+        x, before = F.pad(x, (before, after, before, after), value=-math.inf), 0
+    return F.max_pool2d(x, node.k, node.stride, before)
+
+
+def _added(network: Network) -> tuple[dict[str, str], set[str]]:
+    """Of each tensor that meets others in additions, the first of those in the flow.
+
+    And those whose plain sum is the network's result: they need one step.
+    """
+    written = tensors(network)
+    leader: dict[str, str] = {}
+    level: set[str] = set()
+
+    def find(name: str) -> str:
+        while leader.setdefault(name, name) != name:
+            name = leader[name]
+        return name
+
+    place = {name: index for index, name in enumerate(written)}
+    for node in network.nodes:
+        if not isinstance(node.layer, Add):
+            continue
+        met = [written[name] for name in (*node.inputs, node.name)]
+        heads = sorted({find(t.name) for t in met if t.kind != "result"}, key=place.__getitem__)
+        for head in heads[1:]:
+            leader[head] = heads[0]
+        if met[-1].kind == "result":
+            level |= {tensor.name for tensor in met[:-1]}
+    return {name: find(name) for name in leader}, level

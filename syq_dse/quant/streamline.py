@@ -1,0 +1,282 @@
+"""From a trained network to the integers that hardware holds.
+
+A layer with weights computes raised = A * acc + B of its integer accumulator, where A and B gather
+the steps, the scale, the bias and batch-norm, and floor(raised) is the code (quant.model). By
+thresholds, acc reaches code t where A * acc + B >= t, and a channel of negative A has its codes
+negated; by multiply, A and B become a gain of 16 bits and an offset at a shift that the layer
+shares. Named after Umuroglu, Jahre, Streamlined Deployment for Quantized Neural Networks, 2017
+(arXiv 1709.04060).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from syq_dse.errors import InputError
+from syq_dse.network import INPUT, Add, AvgPool, GlobalAvgPool, Node
+from syq_dse.quant import integer, scales, weights
+from syq_dse.quant.integer import (
+    GAIN_BITS,
+    LARGEST_SHIFT,
+    AddIntegers,
+    Integers,
+    LayerIntegers,
+    Method,
+    NetworkIntegers,
+)
+from syq_dse.quant.model import BATCH_NORM_EPS, Model, Weighted, has_format, node_pixels
+
+Floats = npt.NDArray[np.float64]
+
+MOST_THRESHOLD_BITS = 4
+"""Codes up to which a layer has thresholds where nothing else is asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Readout:
+    """logits = results * scale + offset, shapes (classes,): what a host does with the results."""
+
+    scale: Floats
+    offset: Floats
+
+    def logits(self, results: npt.ArrayLike) -> Floats:
+        """Of results (images, classes) of the integer model."""
+        found: Floats = np.asarray(results) * self.scale + self.offset
+        return found
+
+
+@torch.no_grad()
+def streamline(
+    model: Model, methods: Mapping[str, Method] | None = None
+) -> tuple[NetworkIntegers, Readout]:
+    """The integers of a quantised model in its present state, with scales in hardware's format.
+
+    Args:
+        methods: how layers make codes; the rest by thresholds up to MOST_THRESHOLD_BITS, else, and
+            where codes are signed, by multiply.
+
+    Raises:
+        InputError: a float model, numbers that are not finite or leave 64 bits.
+    """
+    scheme = model.scheme
+    if scheme is None:
+        raise InputError(f"{model.network.name}: is a float model and has no integers")
+    model = copy.deepcopy(model).cpu().double().eval()
+    methods = methods or {}
+    layers: dict[str, Integers] = {}
+    for node in model.network.nodes:
+        tensor = model.written[node.name]
+        own = tensor.name == node.name and tensor.kind != "result"
+        if node.has_weights:
+            held, sums, offsets = _affine(model, node, model.step(node.name) if own else None)
+            if own:
+                few = not tensor.signed and model.bits[node.name] <= MOST_THRESHOLD_BITS
+                method = methods.get(node.name, "thresholds" if few else "multiply")
+                ranges = model.code_range(node.name)
+                make = _thresholds if method == "thresholds" else _multiply
+                held = make(model, node, held, sums, offsets, ranges)
+            layers[node.name] = held
+        elif isinstance(node.layer, Add) and own:
+            layers[node.name] = _shifts(model, node)
+        elif isinstance(node.layer, (AvgPool, GlobalAvgPool)) and own:
+            layers[node.name] = model.mean_gain(node)
+    integers = NetworkIntegers(layers=layers)
+    integer.check(model.network, scheme, integers, model.network.name)
+    return integers, _readout(model)
+
+
+def _affine(
+    model: Model, node: Node, written: Tensor | None
+) -> tuple[LayerIntegers, Floats, Floats]:
+    """Codes and mantissas, and A and B of each channel, with which raised = A * acc + B.
+
+    Without a step that is written: what the layer writes in real numbers.
+    """
+    own = model.weighted[node.name]
+    held, unit = _codes(own)
+    read = float(model.step(model.written[node.inputs[0]].name))
+    channels = node.out_shape.c
+    sums = np.broadcast_to(unit * read, channels).copy()
+    offsets = np.zeros(channels) if own.bias is None else _double(own.bias)
+    if own.gain is not None and own.offset is not None:
+        slope = _double(own.gain) / np.sqrt(_double(own.variance) + BATCH_NORM_EPS)
+        sums, offsets = sums * slope, (offsets - _double(own.mean)) * slope + _double(own.offset)
+    if written is not None:
+        step = float(written.double())
+        sums, offsets = sums / step, offsets / step + 0.5
+    if not (np.isfinite(sums).all() and np.isfinite(offsets).all()):
+        raise InputError(f"{node.name}: weights, scales and batch-norm must be finite")
+    return held, sums, offsets
+
+
+def _codes(own: Weighted) -> tuple[LayerIntegers, Floats]:
+    """Codes and mantissas, and what one of the accumulator stands for at inputs of step 1."""
+    assert own.layer is not None and own.scale is not None
+    scale = own.scale.detach().double()
+    entries = np.ones(integer.entries(own.node, own.layer), np.int64)
+    unit: Any = scale.flatten().numpy()
+    if has_format(own.node, own.layer):
+        whole, exponent = scales.mantissas(scale, own.layer.scale)
+        entries = whole.flatten().numpy().astype(np.int64)
+        unit = np.array([2.0 ** float(exponent)])
+        scale = whole * torch.exp2(exponent)
+    codes = weights.codes(own.weight.detach().double(), scale, own.layer.weights)
+    if own.layer.weights not in ("binary", "ternary"):
+        unit = np.maximum(unit, weights.LEAST_STEP)
+    shape = (*own.weight.shape, 1, 1)[:4]
+    return (
+        LayerIntegers(codes=codes.numpy().astype(np.int64).reshape(shape), mantissas=entries),
+        unit,
+    )
+
+
+def _double(values: Tensor) -> Floats:
+    found: Floats = values.detach().double().cpu().numpy()
+    return found
+
+
+def _thresholds(
+    model: Model,
+    node: Node,
+    held: LayerIntegers,
+    sums: Floats,
+    offsets: Floats,
+    ranges: tuple[int, int],
+) -> LayerIntegers:
+    """The least accumulator of each code from 1 on; what no accumulator reaches lies one beyond."""
+    falls = sums < 0
+    codes = np.where(falls[:, None, None, None], -held.codes, held.codes)
+    slope = abs(sums)[:, None]
+    reach = integer.reach(node, held, model.code_range(model.written[node.inputs[0]].name))[:, None]
+    wanted = np.arange(1, ranges[1] + 1)
+    with np.errstate(divide="ignore", over="ignore"):
+        places = np.ceil((wanted - offsets[:, None]) / np.maximum(slope, np.finfo(float).tiny))
+    found = np.clip(places, -reach.astype(float), reach + 1.0).astype(np.int64)
+
+    def raised(acc: npt.NDArray[np.int64]) -> Floats:
+        out: Floats = np.floor(acc * slope + offsets[:, None])
+        return out
+
+    # a quotient that is rounded may be one off
+    found = np.where((raised(found - 1) >= wanted) & (found > -reach), found - 1, found)
+    found = np.where((raised(found) < wanted) & (found <= reach), found + 1, found)
+    return replace(held, codes=codes, thresholds=found)
+
+
+def _multiply(
+    model: Model,
+    node: Node,
+    held: LayerIntegers,
+    sums: Floats,
+    offsets: Floats,
+    ranges: tuple[int, int],
+) -> LayerIntegers:
+    """Gains and offsets that are exact in the middle of the codes, where errors of gains spread."""
+    largest = abs(sums).max()
+    most = (1 << GAIN_BITS - 1) - 1
+    shift = LARGEST_SHIFT
+    if largest > 0:
+        shift = int(np.clip(np.floor(np.log2((most + 0.5) / largest)), 0, LARGEST_SHIFT))
+    gains = np.clip(np.rint(np.ldexp(sums, shift)), -most, most)
+    reach = integer.reach(node, held, model.code_range(model.written[node.inputs[0]].name))
+    middle = (ranges[0] + ranges[1] + 1) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at = np.where(sums != 0, (middle - offsets) / sums, 0.0)
+    at = np.clip(np.nan_to_num(at), -reach, reach)
+    shifted = np.ldexp(sums * at + offsets, shift) - gains * at
+    if abs(shifted).max() >= 2.0**62:
+        channel = int(np.argmax(abs(shifted)))
+        raise InputError(
+            f"{node.name}: offsets must fit 62 bits, got {shifted[channel]:.3g} in channel "
+            f"{channel}; batch-norm scales this channel far more than others"
+        )
+    return replace(
+        held,
+        gains=gains.astype(np.int64),
+        offsets=np.rint(shifted).astype(np.int64),
+        shift=shift,
+    )
+
+
+def _shifts(model: Model, node: Node) -> AddIntegers:
+    written = float(model.step(node.name))
+    powers = [
+        round(float(np.log2(float(model.step(model.written[name].name)) / written)))
+        for name in node.inputs
+    ]
+    least = min(*powers, 0)
+    return AddIntegers(shifts=(powers[0] - least, powers[1] - least), shift=-least)
+
+
+def _readout(model: Model) -> Readout:
+    node = model.network.nodes[-1]
+    classes = node.out_shape.c
+    tensor = model.written[node.name]
+    if tensor.kind == "result" and node.has_weights:
+        _, sums, offsets = _affine(model, node, None)
+        return Readout(scale=sums, offset=offsets)
+    if tensor.kind == "result":
+        scale = float(model.step(model.written[node.inputs[0]].name))
+        if not isinstance(node.layer, Add):
+            scale /= node_pixels(node)
+    else:
+        scale = float(model.step(tensor.name))
+    return Readout(scale=np.full(classes, scale), offset=np.zeros(classes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """How far the integer model goes with the trained one in 64 bit floats."""
+
+    images: int
+    same_class: int  # images to which both give one class
+    codes: int  # written by all layers, of all images
+    apart: Mapping[str, int]  # of each tensor, codes that differ, where any do
+    images_apart: int  # images with any such code
+
+
+@torch.no_grad()
+def agreement(
+    model: Model,
+    integers: NetworkIntegers,
+    readout: Readout,
+    images: npt.NDArray[np.uint8],
+    batch: int = 100,
+) -> Agreement:
+    """Run both on images (images, channels, rows, columns) of pixels 0 to 255 and compare.
+
+    The model is evaluated in 64 bit floats.
+    """
+    model = copy.deepcopy(model).cpu().double().eval()
+    assert model.scheme is not None
+    same = total = images_apart = 0
+    apart: dict[str, int] = {}
+    for first in range(0, len(images), batch):
+        part = torch.from_numpy(images[first : first + batch])
+        trained = model.run(part, keep=True)
+        codes = trained[INPUT].numpy().astype(np.int64)
+        found = integer.infer(model.network, model.scheme, integers, codes, activations=True)
+        wrong = np.zeros(len(part), np.bool_)
+        for name, tensor in model.written.items():
+            if tensor.name != name or tensor.kind == "result":
+                continue
+            off = trained[name].numpy().reshape(found[name].shape) != found[name]
+            total += off.size
+            if off.any():
+                apart[name] = apart.get(name, 0) + int(off.sum())
+                wrong |= off.reshape(len(off), -1).any(axis=1)
+        last = model.network.nodes[-1].name
+        logits = readout.logits(found[last].reshape(len(part), -1))
+        same += int((logits.argmax(1) == model.logits_of(trained).numpy().argmax(1)).sum())
+        images_apart += int(wrong.sum())
+    return Agreement(
+        images=len(images), same_class=same, codes=total, apart=apart, images_apart=images_apart
+    )

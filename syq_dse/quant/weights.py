@@ -1,0 +1,139 @@
+"""Weights: SYQ's binary and ternary codes with learned scales, and integers with a learned step.
+
+SYQ, Faraone, Fraser, Blott, Leong, CVPR 2018 (arXiv 1807.00301): with the threshold
+
+    eta = 0.05 * max|W| over the layer for ternary, 0 for binary,
+
+a code is q = sign(W) where |W| >= eta, else 0, and the effective weight is alpha_g * q. Backward,
+
+    dE/dalpha_g = sum over the subgroup g of dE/dW_eff * q
+    dE/dW       = alpha_g * dE/dW_eff outside the dead zone |W| < eta,
+
+and inside it dE/dW_eff (`code`, the authors' released program) or, as outside, times alpha_g
+(`scaled`). docs/paper.md tells where paper and program part.
+
+Integers follow LSQ, Esser et al., ICLR 2020 (arXiv 1902.08153): q = round(W / alpha_g), clipped to
+the codebook; dE/dW = dE/dW_eff where nothing is clipped and 0 elsewhere; dE/dalpha_g is the sum of
+dE/dW_eff * (q - W / alpha_g), without the second term where W is clipped. LSQ's factor on the
+latter is left out: Adam undoes it, and a learning rate of its own does the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from syq_dse.quant import scales
+from syq_dse.scheme import Granularity, LayerScheme, weight_max
+
+DeadZone = Literal["code", "scaled"]
+
+DEAD_ZONE = 0.05
+"""Threshold of ternary weights, in parts of the largest magnitude of the layer."""
+
+LEAST_STEP = 1e-8
+"""Steps of integers stay above; a learned one that falls to zero would divide by it."""
+
+
+def codes(weight: Tensor, scale: Tensor, kind: str) -> Tensor:
+    """The code of each weight; `scale` matters for integers only."""
+    if kind == "binary":
+        return torch.where(weight < 0, -1.0, 1.0).to(weight.dtype)  # sign(0) = +1
+    if kind == "ternary":
+        size = weight.abs()
+        return torch.sign(weight).mul_(size >= DEAD_ZONE * size.max())
+    largest = weight_max(kind)
+    return torch.round(weight / scale.clamp(min=LEAST_STEP)).clamp_(-largest, largest)
+
+
+class _Syq(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weight: Tensor,
+        scale: Tensor,
+        kind: str,
+        granularity: Granularity,
+        dead_zone: DeadZone,
+    ) -> Tensor:
+        code = codes(weight, scale, kind)
+        ctx.save_for_backward(code, scale)
+        ctx.granularity = granularity
+        ctx.unscaled = kind == "ternary" and dead_zone == "code"
+        return code * scale
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        (grad,) = grads
+        code, scale = ctx.saved_tensors
+        of_weight = grad * scale
+        if ctx.unscaled:
+            of_weight = torch.where(code == 0, grad, of_weight)
+        of_scale = scales.over_subgroups(grad * code, ctx.granularity)
+        return of_weight, of_scale, None, None, None
+
+
+class _Lsq(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, scale: Tensor, kind: str, granularity: Granularity
+    ) -> Tensor:
+        ctx.save_for_backward(weight, scale)
+        ctx.kind, ctx.granularity = kind, granularity
+        return codes(weight, scale, kind).mul_(scale.clamp(min=LEAST_STEP))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (grad,) = grads
+        weight, scale = ctx.saved_tensors
+        largest = weight_max(ctx.kind)
+        places = weight / scale.clamp(min=LEAST_STEP)
+        inside = places.abs() <= largest
+        of_weight = grad * inside
+        off = torch.round(places).clamp_(-largest, largest).sub_(places * inside)
+        return of_weight, scales.over_subgroups(grad * off, ctx.granularity), None, None
+
+
+def quantise(
+    weight: Tensor, scale: Tensor, layer: LayerScheme, dead_zone: DeadZone = "code"
+) -> Tensor:
+    """Effective weights: codes times scales, with the gradients that stand above.
+
+    Args:
+        scale: shape as `scales` has it.
+    """
+    if layer.weights in ("binary", "ternary"):
+        effective: Tensor = _Syq.apply(  # type: ignore[no-untyped-call]
+            weight, scale, layer.weights, layer.granularity, dead_zone
+        )
+    else:
+        effective = _Lsq.apply(  # type: ignore[no-untyped-call]
+            weight, scale, layer.weights, layer.granularity
+        )
+    return effective
+
+
+STEPS_TRIED = 40
+
+
+def first_scales(weight: Tensor, layer: LayerScheme) -> Tensor:
+    """Where the scales of a layer start, in the shape of the scales.
+
+    Binary and ternary: mean|W| over each subgroup. Integers: of STEPS_TRIED steps up to the one
+    that clips nothing, the one with the least square error over each subgroup.
+    """
+    weight = weight.detach()
+    if layer.weights in ("binary", "ternary"):
+        return scales.mean_magnitude(weight, layer.granularity)
+    axes = scales.shared_axes(layer.granularity, weight.ndim)
+    widest = weight.abs().amax(axes, keepdim=True).clamp(min=LEAST_STEP) / weight_max(layer.weights)
+    best, least = widest, torch.full_like(widest, torch.inf)
+    for part in range(1, STEPS_TRIED + 1):
+        step = widest * (part / STEPS_TRIED)
+        off = (codes(weight, step, layer.weights) * step - weight).square()
+        error = scales.over_subgroups(off, layer.granularity)
+        best, least = torch.where(error < least, step, best), torch.minimum(error, least)
+    return best
