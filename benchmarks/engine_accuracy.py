@@ -14,7 +14,7 @@ import numpy as np
 
 from syq_dse import network, target
 from syq_dse.cost import timing
-from syq_dse.cost.estimate import choose, geometries
+from syq_dse.cost.estimate import choose, geometries, requant_methods
 from syq_dse.cost.fpga import pricing
 from syq_dse.network import Network
 from syq_dse.quant import integer
@@ -64,7 +64,7 @@ def main() -> None:
         least, most = timing.fastest_interval(geos), timing.slowest_interval(geos)
         interval = least if constant else round(least * (most / least) ** rng.uniform(0.1, 1))
         chosen = choose(prices, net, scheme, interval)
-        integers = integer.draw(net, scheme, number, engine.methods(prices, net, scheme, chosen))
+        integers = integer.draw(net, scheme, number, requant_methods(prices, net, scheme, chosen))
         built = engine.build(prices, net, scheme, interval, chosen, integers)
         texts = emit.files(net, built)
         small = [one for one in built if one.estimate["lut"] <= LARGEST]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from syq_dse import network, target
-from syq_dse.cost.estimate import geometries
+from syq_dse.cost.estimate import geometries, requant_methods
 from syq_dse.cost.folding import Folding, cycles
 from syq_dse.cost.fpga import pricing
 from syq_dse.cost.integers import ints
@@ -76,7 +76,7 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     geo = geometries(net)["conv"]
     interval = int(cycles(geo, ints(case.pe), ints(case.simd)))
     interval = max(interval, 2 * C)
-    integers = integer.draw(net, scheme, 1, engine.methods(prices, net, scheme, chosen))
+    integers = integer.draw(net, scheme, 1, requant_methods(prices, net, scheme, chosen))
     built = engine.build(prices, net, scheme, interval, chosen, integers)
     conv = built[0]
     texts = emit.files(net, built)

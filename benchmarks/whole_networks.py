@@ -13,7 +13,7 @@ import os
 import sys
 
 from syq_dse import network, target
-from syq_dse.cost.estimate import choose, geometries
+from syq_dse.cost.estimate import choose, geometries, requant_methods
 from syq_dse.cost.folding import Folding, cycles
 from syq_dse.cost.fpga import pricing
 from syq_dse.cost.integers import ints
@@ -42,7 +42,7 @@ def compare(name: str, board: str, scheme: Scheme, fixed: dict[str, Folding], mo
     taken = [int(cycles(geos[n], ints(f.pe), ints(f.simd))) for n, f in fixed.items()]
     interval = max(taken, default=most)
     chosen = choose(prices, net, scheme, interval, fixed)
-    integers = integer.draw(net, scheme, 1, engine.methods(prices, net, scheme, chosen))
+    integers = integer.draw(net, scheme, 1, requant_methods(prices, net, scheme, chosen))
     built = engine.build(prices, net, scheme, interval, chosen, integers)
     found = verify.verify(
         built,

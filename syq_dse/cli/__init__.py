@@ -18,6 +18,7 @@ COMMANDS = {
     "targets": "List the shipped boards.",
     "plot": "Draw the front of a run.",
     "export": "Write a point of a run for training.",
+    "train": "Train a point, or a float network, and measure its accuracy.",
     "rtl": "Write a design as Verilog.",
     "verify": "Synthesise a point and compare.",
     "calibrate": "Fit LUT prices to synthesis of the hardware units.",

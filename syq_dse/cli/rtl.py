@@ -14,7 +14,7 @@ from syq_dse.cost.document import RESOURCES
 
 @click.command()
 @design_options
-@click.option("--integers", type=click.Path(path_type=Path), help="Trained integers, .npz.")
+@click.option("--integers", type=click.Path(path_type=Path), help="Trained integers, .safetensors.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of random integers.  [0]")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as one JSON document.")
@@ -27,7 +27,7 @@ def command(
 ) -> None:
     """Write a design as Verilog: a file a unit, a file an engine, a top, and manifest.json.
 
-    Without --integers, weights, scales and thresholds are random; integers.npz holds them.
+    Without --integers, weights, scales and thresholds are random; integers.safetensors has them.
 
     \b
     Example: syq-dse rtl --network lenet5 --target zcu102 --uniform ternary,2,pixel -o lenet5-rtl

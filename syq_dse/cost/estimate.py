@@ -23,6 +23,7 @@ from syq_dse.cost.folding import (
 )
 from syq_dse.cost.fpga import COLUMNS, Pricing, Resources, as_mapping, settled
 from syq_dse.cost.integers import ints
+from syq_dse.cost.units.requant import Method
 from syq_dse.errors import InfeasibleError, InputError, unknown
 from syq_dse.network import Network, Node
 from syq_dse.scheme import LayerScheme, Scheme, normal, tensors
@@ -284,3 +285,22 @@ def utilization(total: Mapping[str, int], offered: Mapping[str, int]) -> dict[st
 def tightest(used: Mapping[str, float]) -> str:
     """The fullest resource."""
     return max(used, key=lambda name: used[name])
+
+
+def requant_methods(
+    pricing: Pricing, network: Network, scheme: Scheme, chosen: Mapping[str, Folding]
+) -> dict[str, Method]:
+    """How each layer with weights but the last requantises, in some folding."""
+    written = tensors(network)
+    geos = geometries(network)
+    found: dict[str, Method] = {}
+    for node in network.engines:
+        out = written[node.name]
+        if out.kind == "result":
+            continue
+        layer = normal(node, scheme.layers[node.name])
+        acc = engine.result_bits(geos[node.name], layer, scheme.bits[written[node.inputs[0]].name])
+        found[node.name], _ = engine.requant_method(
+            pricing, geos[node.name], acc, out, scheme.bits[out.name], chosen[node.name]
+        )
+    return found

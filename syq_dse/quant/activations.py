@@ -49,6 +49,40 @@ def codes(raised: Tensor, low: int, high: int) -> Tensor:
     return found
 
 
+class _Added(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, a: Tensor, b: Tensor, factors: tuple[float, float], low: int, high: int
+    ) -> Tensor:
+        of_a, of_b = factors
+        if of_b == 1:
+            a, b, of_a, of_b = b, a, of_b, of_a
+        total = torch.add(a if of_a == 1 else a * of_a, b, alpha=of_b)
+        if of_a % 1 or of_b % 1:
+            total.add_(0.5).floor_()
+        ctx.save_for_backward(total)
+        ctx.factors, ctx.range = factors, (low, high)
+        return total.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        (total,) = ctx.saved_tensors
+        low, high = ctx.range
+        inside = torch.ops.aten.hardtanh_backward(grads[0], total, low - 0.5, high + 0.5)
+        of_a, of_b = (inside if by == 1 else inside * by for by in ctx.factors)
+        return of_a, of_b, None, None, None
+
+
+def added(a: Tensor, b: Tensor, factors: tuple[float, float], low: int, high: int) -> Tensor:
+    """Codes of the sum of two tensors of codes, each times a factor: the ratio of its step.
+
+    The gradient passes where the rounded sum is low to high, which is where the hardware does not
+    clip.
+    """
+    found: Tensor = _Added.apply(a, b, factors, low, high)  # type: ignore[no-untyped-call]
+    return found
+
+
 def quantise(x: Tensor, bits: int, step: Tensor | float | None = None) -> Tensor:
     """Values of the unsigned codes of `bits`; the step is 1 / (2**bits - 1) by default."""
     high = (1 << bits) - 1

@@ -15,19 +15,14 @@ partial sum is an integer below 2**53, which floats hold.
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from syq_dse import records
 from syq_dse.errors import InputError, one_line, unknown
 from syq_dse.network import INPUT, Add, AvgPool, Flatten, GlobalAvgPool, MaxPool, Network, Node
 from syq_dse.scheme import LayerScheme, Scheme, Tensor, tensors, weight_max
@@ -288,7 +283,7 @@ def check(
         InputError: a layer is missing or unknown, shapes do not fit, codes lie outside the
             codebook, thresholds do not ascend, or products would leave 64 bits.
     """
-    kinds = _kinds(network)
+    kinds = kinds_of(network)
     for name in integers.layers:
         if name not in kinds:
             raise InputError(f"{place}: {unknown('layer', name, kinds)}")
@@ -314,7 +309,7 @@ def check(
             _between(at, "shift", own.shift, 0, LARGEST_SHIFT)
 
 
-def _kinds(network: Network) -> dict[str, type[Integers]]:
+def kinds_of(network: Network) -> dict[str, type[Integers]]:
     """What each layer with integers holds."""
     written = tensors(network)
     found: dict[str, type[Integers]] = {}
@@ -335,14 +330,14 @@ def entries(node: Node, layer: LayerScheme) -> int:
 
 
 def _check_weights(at: str, node: Node, layer: LayerScheme, own: LayerIntegers) -> None:
-    _check_array(
+    check_array(
         at, "codes", own.codes, (node.out_shape.c, node.in_shape.c // node.groups, node.k, node.k)
     )
     largest = weight_max(layer.weights)
     _check_range(at, f"codes of {layer.weights}", own.codes, -largest, largest)
     if layer.weights == "binary" and not np.all(own.codes):
         raise InputError(f"{at}: codes of binary must be -1 or 1, got 0; ternary has a 0")
-    _check_array(at, "mantissas", own.mantissas, (entries(node, layer),))
+    check_array(at, "mantissas", own.mantissas, (entries(node, layer),))
     if not layer.multiplies_partial_sums or entries(node, layer) == 1:
         _check_range(at, f"mantissas by {layer.granularity}", own.mantissas, 1, 1)
     elif layer.scale == "fixed8":
@@ -375,7 +370,7 @@ def _check_steps(
         if tensor.signed:
             fix = "give gains, offsets and shift"
             raise InputError(f"{at}: thresholds must write unsigned codes, got a residual; {fix}")
-        _check_array(at, "thresholds", own.thresholds, (channels, (1 << bits) - 1))
+        check_array(at, "thresholds", own.thresholds, (channels, (1 << bits) - 1))
         falls = np.argwhere(np.diff(own.thresholds, axis=1) < 0)
         if len(falls):
             channel, step = (int(index) for index in falls[0])
@@ -385,8 +380,8 @@ def _check_steps(
             )
         return
     assert own.gains is not None and own.offsets is not None and own.shift is not None
-    _check_array(at, "gains", own.gains, (channels,))
-    _check_array(at, "offsets", own.offsets, (channels,))
+    check_array(at, "gains", own.gains, (channels,))
+    check_array(at, "offsets", own.offsets, (channels,))
     _check_range(at, f"gains of {GAIN_BITS} bits", own.gains, *_signed(GAIN_BITS))
     _between(at, "shift", own.shift, 0, LARGEST_SHIFT)
     sums = reach(node, own, read)
@@ -405,7 +400,8 @@ def reach(node: Node, own: LayerIntegers, read: tuple[int, int]) -> Ints:
     return sums
 
 
-def _check_array(at: str, what: str, value: Any, shape: tuple[int, ...]) -> None:
+def check_array(at: str, what: str, value: Any, shape: tuple[int, ...]) -> None:
+    """Refuse what is no array of int64 of a shape."""
     if not isinstance(value, np.ndarray) or value.dtype != np.int64:
         got = getattr(value, "dtype", type(value).__name__)
         raise InputError(f"{at}: {what} must be an array of int64, got {got}")
@@ -466,7 +462,7 @@ def draw(
         if method == "thresholds" and written[name].signed:
             raise InputError(f"methods: {name}: a residual is signed; use 'multiply'")
     rng = np.random.default_rng(seed)
-    kinds = _kinds(network)
+    kinds = kinds_of(network)
     layers: dict[str, Integers] = {}
 
     def step(node: Node, inputs: list[Ints]) -> Ints:
@@ -599,96 +595,3 @@ def mean_factor(factor: Fraction) -> PoolIntegers:
     while rounded(shift + 1) < 1 << GAIN_BITS - 1 and shift < LARGEST_SHIFT:
         shift += 1
     return PoolIntegers(gain=rounded(shift), shift=shift)
-
-
-# Files
-
-
-def save(path: Path, integers: NetworkIntegers) -> None:
-    """Write the integers as .npz, one array a field, named layer/field; at once or not at all.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    arrays: dict[str, Any] = {}
-    for name, own in integers.layers.items():
-        for field in fields(own):
-            value = getattr(own, field.name)
-            if value is not None:
-                arrays[f"{name}/{field.name}"] = np.asarray(value, np.int64)
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
-    records.write_bytes(path, content.getvalue())
-
-
-def load(path: Path, network: Network, scheme: Scheme) -> NetworkIntegers:
-    """Read what `save` wrote, and hold it against the network and the scheme.
-
-    Raises:
-        InputError: the file is missing, broken, or does not fit the network and the scheme.
-    """
-    place = path.name
-    found = _arrays(path)
-    kinds = _kinds(network)
-    values: dict[str, dict[str, Any]] = {}
-    for key, array in found.items():
-        name, _, field = key.rpartition("/")
-        if name not in kinds:
-            raise InputError(f"{place}: {unknown('layer', name, kinds)}")
-        at, known = f"{place}: {one_line(name)}", [f.name for f in fields(kinds[name])]
-        if field not in known:
-            raise InputError(f"{at}: {unknown('field', field, known)}")
-        if not np.issubdtype(array.dtype, np.integer) or array.dtype == np.uint64:
-            raise InputError(f"{at}: {field} must be signed integers, got {array.dtype}")
-        values.setdefault(name, {})[field] = array.astype(np.int64)
-    layers = {
-        name: _record(f"{place}: {one_line(name)}", kinds[name], own)
-        for name, own in values.items()
-    }
-    integers = NetworkIntegers(layers=layers)
-    check(network, scheme, integers, place)
-    return integers
-
-
-SCALARS = ("gain", "shift")
-
-
-def _record(at: str, kind: type[Integers], values: dict[str, Any]) -> Integers:
-    for field in SCALARS:
-        if field in values:
-            _check_array(at, field, values[field], ())
-            values[field] = int(values[field])
-    if kind is AddIntegers and "shifts" in values:
-        _check_array(at, "shifts", values["shifts"], (2,))
-        values["shifts"] = tuple(values["shifts"].tolist())
-    needed = ("codes", "mantissas") if kind is LayerIntegers else [f.name for f in fields(kind)]
-    for field in needed:
-        if field not in values:
-            raise InputError(f"{at}: {field} is missing")
-    return kind(**values)
-
-
-BROKEN = (
-    ValueError,
-    KeyError,
-    EOFError,
-    RuntimeError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What reading a damaged or hostile archive raises."""
-
-
-def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    try:
-        with path.open("rb") as stream:
-            if not zipfile.is_zipfile(stream):
-                raise InputError(f"{path}: is no .npz file")
-            stream.seek(0)
-            with np.load(stream, allow_pickle=False) as arrays:
-                return {key: arrays[key] for key in arrays.files}
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except BROKEN as error:
-        raise InputError(f"{path}: is a broken .npz file: {error}") from None

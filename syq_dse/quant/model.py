@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,11 +86,16 @@ class Weighted(nn.Module):
             return scales.stored(self.scale, self.layer.scale)
         return self.scale
 
-    def effective(self) -> Tensor:
-        """The weights in use."""
+    def effective(self, factor: Step = 1.0) -> Tensor:
+        """The weights in use, times a factor."""
+        number = 1.0 if isinstance(factor, Tensor) else factor
         if self.layer is None:
-            return self.weight
-        return weights.quantise(self.weight, self.stored_scale(), self.layer, self.dead_zone)
+            weight = self.weight if number == 1 else self.weight * number
+        else:
+            weight = weights.quantise(
+                self.weight, self.stored_scale(), self.layer, self.dead_zone, number
+            )
+        return weight * factor if isinstance(factor, Tensor) else weight
 
     def forward(self, x: Tensor, read: Step = 1.0, written: Step | None = None) -> Tensor:
         """What it writes in real numbers or, with a step, those divided by it, plus a half.
@@ -104,10 +110,7 @@ class Weighted(nn.Module):
             bias = 0.5 + (
                 self.weight.new_zeros(len(self.weight)) if bias is None else bias / written
             )
-        weight = self.effective()
-        if isinstance(factor, Tensor) or factor != 1.0:
-            weight = weight * factor
-        out = self._sums(x, weight, bias)
+        out = self._sums(x, self.effective(factor), bias)
         if self.gain is None or self.offset is None:
             return out
         gain: Tensor = self.gain
@@ -153,7 +156,8 @@ class Model(nn.Module):
         learned_ranges: bool = False,
     ) -> None:
         super().__init__()
-        self.network, self.scheme = network, scheme
+        self.network, self.scheme, self.learned_ranges = network, scheme, learned_ranges
+        self._known: tuple[Any, dict[str, float]] | None = None
         self.written = tensors(network)
         self.bits = dict(scheme.bits) if scheme is not None else {}
         self.weighted = {
@@ -194,7 +198,7 @@ class Model(nn.Module):
         return 1 << bits - 1 if self.written[name].signed else (1 << bits) - 1
 
     def step(self, name: str) -> Tensor:
-        """The value of one code of a tensor."""
+        """The value of one code of a tensor, shape ()."""
         if name not in self.ranges:  # a mean: its largest code stands for what the read one's does
             read, written = (max(1, self.code_range(n)[1]) for n in (self._meant(name), name))
             return self.step(self._meant(name)) * (read / written)
@@ -205,6 +209,17 @@ class Model(nn.Module):
             power = torch.round(torch.log2(own / base))
             own = base if name in self.level else base * torch.exp2(power)
         return own
+
+    def _steps(self) -> dict[str, Step]:
+        """Of all tensors; numbers, which are faster than tensors, where nothing is learned."""
+        if self.learned_ranges:
+            found: dict[str, Step] = {name: self.step(name) for name in self.bits}
+            return found | {name: float(found[name]) for name in self.groups if name in found}
+        key = tuple((value._version, value.dtype) for value in self.ranges.values())
+        if self._known is None or self._known[0] != (key, tuple(self.bits.values())):
+            numbers = {name: float(self.step(name)) for name in self.bits}
+            self._known = (key, tuple(self.bits.values())), numbers
+        return dict(self._known[1])
 
     def _meant(self, name: str) -> str:
         """The tensor whose mean a pool writes."""
@@ -227,7 +242,7 @@ class Model(nn.Module):
         Args:
             keep: return all of them; else those that nobody reads any more are let go.
         """
-        steps: dict[str, Step] = {name: self.step(name) for name in self.bits}
+        steps = self._steps()
         found = {INPUT: self._input(images)}
         waiting = {name: len(readers) for name, readers in self.network.readers.items()}
         for node in self.network.nodes:
@@ -242,7 +257,9 @@ class Model(nn.Module):
 
     def _input(self, images: Tensor) -> Tensor:
         dtype = next(self.parameters()).dtype
-        pixels = images.to(dtype)
+        # strides say "channels innermost" also of one channel, and all that follows takes them over
+        pixels = torch.empty_like(images, dtype=dtype, memory_format=torch.channels_last)
+        pixels.copy_(images)
         if self.scheme is None:
             return pixels / IMAGE_MAX
         top = self.top(INPUT)
@@ -257,8 +274,10 @@ class Model(nn.Module):
             case Conv() | Dense():
                 raised = self.weighted[node.name](x, read[0], written)
             case Add():
+                if written is not None:
+                    factors = float(read[0]) / float(written), float(read[1]) / float(written)
+                    return activations.added(x, inputs[1], factors, *self.code_range(node.name))
                 raised = x * read[0] + inputs[1] * read[1] if steps else x + inputs[1]
-                raised = raised if written is None else raised / written + 0.5
             case AvgPool() | GlobalAvgPool():
                 if written is None:
                     return _mean(node, x) * read[0]

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.nn import functional as F
 
 from syq_dse.quant import scales
 from syq_dse.scheme import Granularity, LayerScheme, weight_max
@@ -39,12 +40,16 @@ LEAST_STEP = 1e-8
 
 
 def codes(weight: Tensor, scale: Tensor, kind: str) -> Tensor:
-    """The code of each weight; `scale` matters for integers only."""
+    """The code of each weight; `scale` matters for integers only.
+
+    Without masks of booleans, which cost a CPU ten times what arithmetic costs.
+    """
     if kind == "binary":
-        return torch.where(weight < 0, -1.0, 1.0).to(weight.dtype)  # sign(0) = +1
+        return torch.sign(weight).mul_(2).add_(1).sign_()  # sign(0) = +1
     if kind == "ternary":
-        size = weight.abs()
-        return torch.sign(weight).mul_(size >= DEAD_ZONE * size.max())
+        eta = DEAD_ZONE * weight.abs().amax()
+        below = torch.nextafter(eta, eta.new_zeros(()))  # hardshrink takes its threshold away too
+        return F.hardshrink(weight, float(below)).sign_()
     largest = weight_max(kind)
     return torch.round(weight / scale.clamp(min=LEAST_STEP)).clamp_(-largest, largest)
 
@@ -58,60 +63,73 @@ class _Syq(Function):
         kind: str,
         granularity: Granularity,
         dead_zone: DeadZone,
+        factor: float,
     ) -> Tensor:
         code = codes(weight, scale, kind)
         ctx.save_for_backward(code, scale)
-        ctx.granularity = granularity
+        ctx.granularity, ctx.factor = granularity, factor
         ctx.unscaled = kind == "ternary" and dead_zone == "code"
-        return code * scale
+        return code * (scale * factor)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         code, scale = ctx.saved_tensors
-        of_weight = grad * scale
-        if ctx.unscaled:
-            of_weight = torch.where(code == 0, grad, of_weight)
-        of_scale = scales.over_subgroups(grad * code, ctx.granularity)
-        return of_weight, of_scale, None, None, None
+        along = grad * code
+        of_scale = scales.over_subgroups(along, ctx.granularity).mul_(ctx.factor)
+        if ctx.unscaled:  # code**2 is 1 outside the dead zone and 0 inside
+            of_weight = torch.addcmul(grad, along.mul_(scale - 1), code).mul_(ctx.factor)
+        else:
+            of_weight = grad * (scale * ctx.factor)
+        return of_weight, of_scale, None, None, None, None
 
 
 class _Lsq(Function):
     @staticmethod
     def forward(
-        ctx: Any, weight: Tensor, scale: Tensor, kind: str, granularity: Granularity
+        ctx: Any,
+        weight: Tensor,
+        scale: Tensor,
+        kind: str,
+        granularity: Granularity,
+        factor: float,
     ) -> Tensor:
-        ctx.save_for_backward(weight, scale)
-        ctx.kind, ctx.granularity = kind, granularity
-        return codes(weight, scale, kind).mul_(scale.clamp(min=LEAST_STEP))
+        step, largest = scale.clamp(min=LEAST_STEP), weight_max(kind)
+        places = weight / step
+        clipped = (places.abs() - largest).sign_().clamp_(min=0)
+        code = torch.round(places).clamp_(-largest, largest)
+        inside = clipped.neg_().add_(1)
+        ctx.save_for_backward(torch.addcmul(code, places, inside, value=-1), inside)
+        ctx.granularity, ctx.factor = granularity, factor
+        return code.mul_(step * factor)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        weight, scale = ctx.saved_tensors
-        largest = weight_max(ctx.kind)
-        places = weight / scale.clamp(min=LEAST_STEP)
-        inside = places.abs() <= largest
-        of_weight = grad * inside
-        off = torch.round(places).clamp_(-largest, largest).sub_(places * inside)
-        return of_weight, scales.over_subgroups(grad * off, ctx.granularity), None, None
+        off, inside = ctx.saved_tensors
+        of_scale = scales.over_subgroups(grad * off, ctx.granularity).mul_(ctx.factor)
+        return (grad * inside).mul_(ctx.factor), of_scale, None, None, None, None
 
 
 def quantise(
-    weight: Tensor, scale: Tensor, layer: LayerScheme, dead_zone: DeadZone = "code"
+    weight: Tensor,
+    scale: Tensor,
+    layer: LayerScheme,
+    dead_zone: DeadZone = "code",
+    factor: float = 1.0,
 ) -> Tensor:
-    """Effective weights: codes times scales, with the gradients that stand above.
+    """Effective weights, codes times scales, times a factor; with the gradients as above.
 
     Args:
         scale: shape as `scales` has it.
     """
     if layer.weights in ("binary", "ternary"):
         effective: Tensor = _Syq.apply(  # type: ignore[no-untyped-call]
-            weight, scale, layer.weights, layer.granularity, dead_zone
+            weight, scale, layer.weights, layer.granularity, dead_zone, factor
         )
     else:
         effective = _Lsq.apply(  # type: ignore[no-untyped-call]
-            weight, scale, layer.weights, layer.granularity
+            weight, scale, layer.weights, layer.granularity, factor
         )
     return effective
 

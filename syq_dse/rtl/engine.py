@@ -18,7 +18,6 @@ from syq_dse.cost.units import fifo as fifos
 from syq_dse.cost.units import pool as pools
 from syq_dse.cost.units.mac import mac_shape, subgroups, sum_bits
 from syq_dse.cost.units.pool import Gain
-from syq_dse.cost.units.requant import Method
 from syq_dse.cost.units.weights import weights
 from syq_dse.cost.units.window import window
 from syq_dse.errors import InputError
@@ -132,28 +131,6 @@ def build(
         else:
             engines.append(builder.plain(integers.layers.get(node.name)))
     return engines
-
-
-def methods(
-    pricing: Pricing, network: Network, scheme: Scheme, chosen: Mapping[str, Folding]
-) -> dict[str, Method]:
-    """How each layer with weights but the last requantises: what the cost model chose."""
-    written = tensors(network)
-    geos = geometries(network)
-    found = {}
-    for node in network.engines:
-        out = written[node.name]
-        if out.kind == "result":
-            continue
-        layer, geo, fold = (
-            normal(node, scheme.layers[node.name]),
-            geos[node.name],
-            chosen[node.name],
-        )
-        acc = engine.result_bits(geo, layer, scheme.bits[written[node.inputs[0]].name])
-        bits = scheme.bits[out.name]
-        found[node.name], _ = engine.requant_method(pricing, geo, acc, out, bits, fold)
-    return found
 
 
 @dataclass(frozen=True)
@@ -448,4 +425,4 @@ def result_values(words: list[int], lanes: int, bits: int) -> list[int]:
     return [field - (1 << bits) if field >> (bits - 1) else field for field in fields]
 
 
-__all__ = ["Engine", "Instance", "build", "identifier", "input_words", "methods", "result_values"]
+__all__ = ["Engine", "Instance", "build", "identifier", "input_words", "result_values"]

@@ -7,10 +7,11 @@ from typing import Any
 
 from syq_dse import records
 from syq_dse.cost.design import Settled
+from syq_dse.cost.estimate import requant_methods
 from syq_dse.cost.fpga import Pricing
 from syq_dse.errors import InputError
 from syq_dse.network import Network
-from syq_dse.quant import integer
+from syq_dse.quant import integer, integer_file
 from syq_dse.rtl import emit, engine
 from syq_dse.rtl.engine import Engine
 
@@ -23,9 +24,9 @@ def engines(
     Raises:
         InputError: the file does not fit the design, or the design has no hardware.
     """
-    methods = engine.methods(pricing, network, settled.scheme, settled.folding)
+    methods = requant_methods(pricing, network, settled.scheme, settled.folding)
     if integers is not None:
-        found = integer.load(integers, network, settled.scheme)
+        found = integer_file.load(integers, network, settled.scheme)
     else:
         found = integer.draw(network, settled.scheme, seed, methods)
     built = engine.build(pricing, network, settled.scheme, settled.interval, settled.folding, found)
@@ -50,6 +51,6 @@ def write(
         raise InputError(f"{folder}: cannot be made: {error.strerror}") from None
     for name, text in texts.items():
         records.write_text(folder / name, text)
-    integer.save(folder / "integers.npz", found)
+    integer_file.save(folder / "integers.safetensors", found)
     records.write_json(folder / "manifest.json", listed)
     return listed

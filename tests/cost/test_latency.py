@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from syq_dse import network, target
 from syq_dse.cost import fpga, timing
-from syq_dse.cost.estimate import choose, geometries
+from syq_dse.cost.estimate import choose, geometries, requant_methods
 from syq_dse.cost.folding import Folding, can_be_folded, cycles, foldings, geometry, lanes
 from syq_dse.cost.integers import ints
 from syq_dse.network import Conv, Flatten, NetworkFile, Node, Recipe
@@ -113,7 +113,7 @@ def test_the_delay_of_an_engine_is_an_upper_bound(
     )
     fold = Folding(pe=int(pe), simd=int(simd), res_type=res)
     chosen = choose(pricing(), net, wanted, interval, {first.name: fold})
-    methods = engine.methods(pricing(), net, wanted, chosen)
+    methods = requant_methods(pricing(), net, wanted, chosen)
     integers = integer.draw(net, wanted, 1, methods)
     built, *_ = engine.build(pricing(), net, wanted, interval, chosen, integers)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from syq_dse import network as networks
 from syq_dse.cost.units import requant, scale
@@ -29,7 +30,7 @@ from syq_dse.network import (
     Node,
     Recipe,
 )
-from syq_dse.quant import integer
+from syq_dse.quant import integer, integer_file
 from syq_dse.quant.integer import (
     AddIntegers,
     Integers,
@@ -285,9 +286,9 @@ def test_integers_come_back_from_a_file(
     case: tuple[Network, Scheme, NetworkIntegers, np.ndarray],
 ) -> None:
     network, scheme, integers, _ = case
-    path = tmp_path_factory.mktemp("integers") / "tiny.npz"
-    integer.save(path, integers)
-    assert plain(integer.load(path, network, scheme)) == plain(integers)
+    path = tmp_path_factory.mktemp("integers") / "tiny.safetensors"
+    integer_file.save(path, integers)
+    assert plain(integer_file.load(path, network, scheme)) == plain(integers)
 
 
 def plain(integers: NetworkIntegers) -> dict[str, dict[str, Any]]:
@@ -509,50 +510,46 @@ def test_integers_that_break_a_rule(name: str, tmp_path: Path) -> None:
     assert str(error.value).startswith(message)
     if name not in ("other", "kind"):  # a file cannot hold these
         path = tmp_path / "integers"
-        integer.save(path, wrong)
+        integer_file.save(path, wrong)
         with pytest.raises(InputError) as error:
-            integer.load(path, network, scheme)
+            integer_file.load(path, network, scheme)
         assert str(error.value).startswith(message)
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"conv1/kodes": [1]}, "n.npz: conv1: unknown field 'kodes'; known: codes, mantissas"),
-        ({"codes": [1]}, "n.npz: unknown layer ''; known: conv1"),
-        ({"conv1/codes": [0.5]}, "n.npz: conv1: codes must be signed integers, got float64"),
-        ({"conv1/mantissas": [1]}, "n.npz: conv1: codes is missing"),
-        ({"conv1/shift": [1, 2]}, "n.npz: conv1: the shape of shift must be a single number"),
+        ({"conv1/kodes": [1]}, "conv1: unknown field 'kodes'; known: codes, mantissas"),
+        ({"codes": [1]}, "unknown layer ''; known: conv1"),
+        ({"conv1/codes": [0.5]}, "conv1: codes must be signed integers, got float64"),
+        ({"conv1/mantissas": [1]}, "conv1: codes is missing"),
+        ({"conv1/shift": [1, 2]}, "conv1: the shape of shift must be a single number"),
     ],
 )
 def test_files_that_break_a_rule(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
     network, scheme, _ = lenet()
-    path = tmp_path / "n.npz"
-    np.savez(path, **{name: np.array(value) for name, value in arrays.items()})
+    path = tmp_path / "n.safetensors"
+    save_file({name: np.array(value) for name, value in arrays.items()}, path)
     with pytest.raises(InputError) as error:
-        integer.load(path, network, scheme)
-    assert str(error.value).startswith(message)
+        integer_file.load(path, network, scheme)
+    assert str(error.value).startswith(f"n.safetensors: {message}")
 
 
-def test_files_that_are_no_archives(tmp_path: Path) -> None:
+def test_files_that_are_none_of_safetensors(tmp_path: Path) -> None:
     network, scheme, integers = lenet()
-    with pytest.raises(InputError, match=r"none\.npz: cannot be read: No such file"):
-        integer.load(tmp_path / "none.npz", network, scheme)
-    text = tmp_path / "text.npz"
+    with pytest.raises(InputError, match=r"none: cannot be read: No such file"):
+        integer_file.load(tmp_path / "none", network, scheme)
+    text = tmp_path / "text.safetensors"
     text.write_text("hello")
-    with pytest.raises(InputError, match=r"text\.npz: is no \.npz file"):
-        integer.load(text, network, scheme)
-    pickled = tmp_path / "pickled.npz"
-    np.savez(pickled, **{"conv1/codes": np.array([{}], dtype=object)})
-    with pytest.raises(InputError, match=r"is a broken \.npz file: Object arrays cannot be loaded"):
-        integer.load(pickled, network, scheme)
-    cut = tmp_path / "cut.npz"
-    integer.save(cut, integers)
-    content = bytearray(cut.read_bytes())
-    content[200:400] = bytes(200)
-    cut.write_bytes(content)
-    with pytest.raises(InputError, match=r"cut\.npz: is a broken \.npz file"):
-        integer.load(cut, network, scheme)
+    with pytest.raises(InputError, match=r"text\.safetensors: is cut or no safetensors file"):
+        integer_file.load(text, network, scheme)
+    cut = tmp_path / "cut.safetensors"
+    integer_file.save(cut, integers)
+    content = cut.read_bytes()
+    for length in (0, 4, 100, len(content) // 2, len(content) - 1):
+        cut.write_bytes(content[:length])
+        with pytest.raises(InputError, match=r"cut\.safetensors: is cut or no safetensors file"):
+            integer_file.load(cut, network, scheme)
 
 
 def test_images_that_do_not_fit() -> None:

@@ -146,29 +146,72 @@ def random_scheme(network: Network, seed: int) -> Scheme:
     )
 
 
-@given(st.integers(0, 1 << 20), st.sampled_from(range(len(NETWORKS))), st.booleans())
-@settings(deadline=None, max_examples=60)
-def test_integers_give_the_models_codes(seed: int, which: int, thresholds: bool) -> None:
-    """By thresholds every code and every class; by multiply all but those near a boundary."""
+@given(st.integers(0, 1 << 20), st.sampled_from(range(len(NETWORKS))))
+@settings(deadline=None, max_examples=40)
+def test_integers_give_the_models_codes(seed: int, which: int) -> None:
+    """By thresholds, which residuals cannot have, every code and every class."""
     network = NETWORKS[which]
     model = Model(network, random_scheme(network, seed), learned_ranges=bool(seed % 2))
     random_state(model, seed)
-    methods: dict[str, integer.Method] = {}
-    if thresholds:
-        methods = {
-            node.name: "thresholds"
-            for node in network.engines
-            if model.written[node.name].kind == "activation"
-        }
+    methods: dict[str, integer.Method] = {
+        node.name: "thresholds"
+        for node in network.engines
+        if model.written[node.name].kind == "activation"
+    }
     integers, readout = streamline(model, methods)
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (20, *network.file.input), dtype=np.uint8)
     found = agreement(model, integers, readout, images)
-    signed = any(t.kind == "residual" for t in model.written.values())
-    if thresholds and not signed:
+    assert found.images == 20
+    if not any(t.kind == "residual" for t in model.written.values()):
         assert found.apart == {} and found.same_class == 20 and found.images_apart == 0
-    assert sum(found.apart.values()) <= 0.01 * found.codes + 2
-    assert found.same_class >= 18
+
+
+@given(st.integers(0, 1 << 20), st.sampled_from(range(len(NETWORKS))))
+@settings(deadline=None, max_examples=40)
+def test_by_multiply_a_code_is_off_by_the_rounding_of_its_gain(seed: int, which: int) -> None:
+    """Layer by layer on the same codes: half a unit of the gain, away from the middle of codes."""
+    network = NETWORKS[which]
+    scheme = random_scheme(network, seed)
+    model = Model(network, scheme)
+    random_state(model, seed)
+    model = model.double().eval()
+    every: dict[str, integer.Method] = {
+        node.name: "multiply"
+        for node in network.engines
+        if model.written[node.name].kind != "result" and model.written[node.name].name == node.name
+    }
+    integers, _ = streamline(model, every)
+    rng = np.random.default_rng(seed)
+    images = integer.random_images(network, scheme, 5, rng)
+    found = integer.infer(network, scheme, integers, images, activations=True)
+    steps = {name: float(model.step(name)) for name in model.bits}
+    for name in every:
+        node, own = network.by_name[name], integers.layers[name]
+        assert isinstance(own, integer.LayerIntegers)
+        assert own.gains is not None and own.offsets is not None and own.shift is not None
+        codes = found[node.inputs[0]]
+        read, written = steps[model.written[node.inputs[0]].name], steps[name]
+        with torch.no_grad():
+            raised = model.weighted[name](torch.from_numpy(codes).double(), read, written)
+        wanted = raised.numpy().reshape(found[name].shape)
+        acc = integer.accumulate(node, own, codes)
+        gain, offset = own.gains[:, None, None], own.offsets[:, None, None]
+        got = np.ldexp((acc * gain + offset).astype(float), -own.shift)
+        low, high = model.code_range(name)
+        reach = np.abs(
+            integer.reach(node, own, model.code_range(model.written[node.inputs[0]].name))
+        )
+        middle = np.clip(
+            ((low + high + 1) / 2 - np.ldexp(1.0 * offset, -own.shift))
+            / np.where(gain == 0, 1, np.ldexp(1.0 * gain, -own.shift)),
+            -reach[:, None, None],
+            reach[:, None, None],
+        )
+        bound = np.ldexp(0.5 * (abs(acc - middle) + 4), -own.shift) + 1e-6
+        assert (abs(got - wanted) <= bound * 1.1).all()
+        clipped = np.clip(np.floor(got), low, high)
+        np.testing.assert_array_equal(clipped, found[name])
 
 
 def plain(network: Network, model: Model, images: torch.Tensor) -> torch.Tensor:
@@ -222,7 +265,11 @@ def test_a_float_model_is_plain_torch(which: int) -> None:
 
 @pytest.mark.parametrize("which", range(len(NETWORKS)))
 def test_eight_bits_come_close_to_float(which: int) -> None:
-    """int8 weights and 8 bits with ranges that clip nothing: the float network, nearly."""
+    """int8 weights and 8 bits with ranges that clip nothing: the float network, nearly.
+
+    Ranges of what is added move by up to sqrt(2) to the nearest power of two.
+    """
+    torch.manual_seed(which)
     network = NETWORKS[which]
     plain_model = Model(network).eval()
     scheme = Scheme(
@@ -239,7 +286,7 @@ def test_eight_bits_come_close_to_float(which: int) -> None:
             if name in state:
                 value.copy_(state[name])
             elif name.endswith("/range") and name != "input/range":
-                value.copy_(values[name.removesuffix("/range")].abs().max().clamp(min=1e-3) * 1.05)
+                value.copy_(values[name.removesuffix("/range")].abs().max().clamp(min=1e-3) * 1.42)
             elif name.endswith("/scale"):
                 weight = state[name.replace("/scale", "/weight")]
                 value.copy_(weight.flatten(1).abs().amax(1).reshape(value.shape) / 127)
@@ -250,6 +297,7 @@ def test_eight_bits_come_close_to_float(which: int) -> None:
 
 def test_training_and_evaluation_agree_on_one_batch() -> None:
     """With batch-norm's estimates taken from the batch itself."""
+    torch.manual_seed(0)
     model = Model(CHAIN, random_scheme(CHAIN, 3)).double()
     images = torch.randint(0, 256, (64, *CHAIN.file.input), dtype=torch.uint8)
     for layer in model.weighted.values():

@@ -211,3 +211,25 @@ def test_a_format_survives_zero_scales() -> None:
         value = scales.stored(torch.zeros(3), form)  # type: ignore[arg-type]
         assert torch.isfinite(value).all()
         assert wanted is None or value.tolist() == [wanted] * 3
+
+
+@given(st.integers(0, 1 << 20), st.integers(-3, 3), st.integers(-3, 3), st.integers(1, 8))
+def test_added_codes_are_the_hardwares(seed: int, up: int, down: int, bits: int) -> None:
+    """Shifts, half, shift and clip of integers; gradients where nothing is clipped."""
+    rng = np.random.default_rng(seed)
+    a, b = (torch.tensor(rng.integers(-128, 256, 40), dtype=torch.float64) for _ in range(2))
+    a, b = a.requires_grad_(), b.requires_grad_()
+    factors, high = (2.0**up, 2.0**down), 2**bits - 1
+    out = activations.added(a, b, factors, 0, high)
+    shift = max(0, -up, -down)
+    total = (a.detach().numpy().astype(int) << shift + up) + (
+        b.detach().numpy().astype(int) << shift + down
+    )
+    rounded = (total + (1 << shift >> 1)) >> shift
+    np.testing.assert_array_equal(out.detach().numpy(), np.clip(rounded, 0, high))
+    grad = rng.normal(size=40)
+    out.backward(torch.tensor(grad))
+    passed = grad * ((rounded >= 0) & (rounded <= high))
+    assert a.grad is not None and b.grad is not None
+    np.testing.assert_allclose(a.grad.numpy(), passed * factors[0])
+    np.testing.assert_allclose(b.grad.numpy(), passed * factors[1])

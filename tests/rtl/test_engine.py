@@ -9,7 +9,7 @@ import pytest
 
 from syq_dse import network, records, target
 from syq_dse.cost import design, parameters
-from syq_dse.cost.estimate import choose, estimate
+from syq_dse.cost.estimate import choose, estimate, requant_methods
 from syq_dse.cost.fpga import pricing
 from syq_dse.quant import integer
 from syq_dse.rtl import emit, engine, verify
@@ -49,7 +49,7 @@ def test_a_network_gives_what_integers_give(
     prices = pricing(target.load(board))
     scheme = design.uniform(net, uniform).scheme
     chosen = choose(prices, net, scheme, interval)
-    methods = engine.methods(prices, net, scheme, chosen)
+    methods = requant_methods(prices, net, scheme, chosen)
     integers = integer.draw(net, scheme, 3, methods)
     built = engine.build(prices, net, scheme, interval, chosen, integers)
     cost = estimate(prices, net, scheme, interval, chosen)
@@ -80,7 +80,7 @@ def test_weights_from_outside_come_in_on_their_streams(tmp_path: Path) -> None:
         "conv2": replace(chosen["conv2"], ram_style="ultra"),
         "dense": replace(chosen["dense"], ram_style="dram"),
     }
-    integers = integer.draw(net, scheme, 5, engine.methods(prices, net, scheme, chosen))
+    integers = integer.draw(net, scheme, 5, requant_methods(prices, net, scheme, chosen))
     built = engine.build(prices, net, scheme, 600, chosen, integers)
     texts = emit.files(net, built)
     assert [e.layer for e in built if e.loaded_bits] == ["conv2", "dense"]

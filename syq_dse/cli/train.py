@@ -1,0 +1,145 @@
+"""`syq-dse train`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from syq_dse.cli.output import number, print_json, print_text, progress_bar
+
+if TYPE_CHECKING:
+    from syq_dse.train.training import Training
+
+
+@click.command()
+@click.argument("point", type=click.Path(path_type=Path), required=False)
+@click.option("--network", "name", help="In place of a point: a shipped network or a TOML file.")
+@click.option("--float", "plain", is_flag=True, help="With --network: train it without codes.")
+@click.option("--uniform", metavar="WEIGHTS,BITS,GRANULARITY[,SCALE]", help="With --network.")
+@click.option("--scheme", type=click.Path(path_type=Path), help="With --network: TOML or JSON.")
+@click.option("--recipe", help="paper, modern, float or a TOML file.  [modern; float]")
+@click.option("--epochs", type=click.IntRange(1), help="[default: the recipe's or network's]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--dataset", help="A shipped data set or a TOML file.  [the network's]")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of the data set.")
+@click.option("--start", type=click.Path(path_type=Path), help="Float network to start from.")
+@click.option(
+    "--measure",
+    type=click.Choice(["test", "validation"]),
+    default="test",
+    show_default=True,
+    help="On which images; the validation part is taken from the training images.",
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--mixed", is_flag=True, help="bfloat16 where it is safe.")
+@click.option("--compile", "compiled", is_flag=True, help="torch.compile.")
+@click.option("--threads", type=click.IntRange(1), help="Of the CPU.  [processors]")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder.  [trainings/NAME]")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+def command(
+    point: Path | None,
+    name: str | None,
+    plain: bool,
+    uniform: str | None,
+    scheme: Path | None,
+    recipe: str | None,
+    epochs: int | None,
+    seed: int,
+    dataset: str | None,
+    data: Path | None,
+    start: Path | None,
+    measure: Any,
+    device: str,
+    mixed: bool,
+    compiled: bool,
+    threads: int | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Train a point, or a network with one choice for all layers, and measure its accuracy.
+
+    Leaves model.safetensors, metrics.csv, result.json and, of a quantised network, its integers,
+    which rtl and verify take. A training that broke off goes on where it was. Several GPUs:
+    torchrun --nproc-per-node N -m syq_dse train ...
+
+    \b
+    Example: syq-dse train --network fmnist-vgg --uniform ternary,4,pixel --epochs 3
+    """
+    from syq_dse.train import dataset as datasets
+    from syq_dse.train import points, run
+    from syq_dse.train.training import processes
+
+    asked = [point, uniform, scheme, plain or None]
+    if sum(value is not None for value in asked) != 1 or (point is None) == (name is None):
+        raise click.UsageError(
+            "give a point's JSON, or --network with one of --float, --uniform and --scheme"
+        )
+    job = points.job(
+        point=point,
+        network=name,
+        uniform=uniform,
+        scheme_file=scheme,
+        dataset=dataset,
+        recipe=recipe or ("float" if plain else "modern"),
+        epochs=epochs,
+        seed=seed,
+        part=measure,
+        start=start,
+    )
+    points.check_device(device)
+    points.set_threads(threads)
+    with processes(device) as own, progress_bar() as progress:
+        found = datasets.load(job.network, job.dataset, data, progress=progress)
+        folder = out or Path("trainings") / run.name_of(job)
+        with _reported(progress) as report:
+            result = run.train(
+                job, found, folder, device=own, mixed=mixed, compiled=compiled, report=report
+            )
+    if not result:  # another process of torchrun writes it
+        return
+    if as_json:
+        print_json({"folder": str(folder), **result})
+        return
+    print_text(_sentence(result))
+    if "integers" in result:
+        agreed = result["integers"]
+        apart = sum(agreed["apart"].values())
+        print_text(
+            f"integer model: the same class on {agreed['same_class']} of {agreed['images']} images;"
+            f" {apart} of {agreed['codes']} codes differ, on {agreed['images_apart']} images"
+        )
+    click.echo(folder)
+
+
+def _sentence(result: dict[str, Any]) -> str:
+    top1, top5 = (f"{100 * result[name]:.2f} %" for name in ("top1", "top5"))
+    return (
+        f"{top1} of {result['measured_images']} {result['part']} images right (top-5 {top5}), "
+        f"loss {result['loss']:.4f}; {result['epochs']} epochs in {number(result['seconds'])} s, "
+        f"{number(result['images_per_second'])} images a second"
+    )
+
+
+@contextmanager
+def _reported(
+    progress: Callable[[int, int, str], None],
+) -> Iterator[Callable[[Training, float], None]]:
+    """Steps as progress, with loss, accuracy, speed and the time that is left."""
+
+    def report(training: Training, rate: float) -> None:
+        at, total = training.position, training.total_steps
+        left = (total - at.steps) * training.recipe.batch / max(rate, 1e-9)
+        progress(
+            at.steps,
+            total,
+            f"steps, epoch {min(at.epoch + 1, training.settings.epochs)} of "
+            f"{training.settings.epochs}, loss {at.loss / max(at.seen, 1):.3f}, accuracy "
+            f"{100 * at.correct / max(at.seen, 1):.1f} %, {number(rate)} images/s, "
+            f"{int(left) // 60}:{int(left) % 60:02d} left",
+        )
+
+    yield report

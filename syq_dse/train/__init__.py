@@ -1,0 +1,1 @@
+"""Training: data, recipes, the loop, and the measurement of points."""

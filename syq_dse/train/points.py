@@ -1,0 +1,106 @@
+"""What a command asks to be trained, as a job."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from syq_dse import catalogue, records, scheme, target
+from syq_dse import network as networks
+from syq_dse.cost import design
+from syq_dse.cost.estimate import LIMIT, requant_methods
+from syq_dse.cost.fpga import pricing
+from syq_dse.errors import InputError
+from syq_dse.network import Network
+from syq_dse.quant.integer import Method
+from syq_dse.train import recipe as recipes
+from syq_dse.train.run import Job, Part
+
+
+def job(
+    *,
+    point: Path | None = None,
+    network: str | None = None,
+    uniform: str | None = None,
+    scheme_file: Path | None = None,
+    recipe: str,
+    dataset: str | None = None,
+    epochs: int | None,
+    seed: int,
+    part: Part,
+    start: Path | None,
+) -> Job:
+    """The job of a point, of a scheme for a network, or, without either, of the float network.
+
+    Raises:
+        InputError: a file is missing or broken, or does not fit the network.
+    """
+    chosen: scheme.Scheme | None = None
+    methods: dict[str, Method] | None = None
+    if point is not None:
+        net = network_of(point)
+        asked = design.read(net, point)
+        chosen = asked.scheme
+        methods = _methods(net, asked)
+    else:
+        assert network is not None
+        net = networks.load(network)
+        if uniform is not None:
+            chosen = scheme.parse_uniform(net, uniform)
+        elif scheme_file is not None:
+            chosen = design.read(net, scheme_file).scheme
+    found = recipes.load(recipe)
+    return Job(
+        network=net,
+        scheme=chosen,
+        recipe=found,
+        dataset=catalogue.whole(dataset or net.file.recipe.dataset),
+        epochs=epochs or found.epochs or net.file.recipe.epochs,
+        seed=seed,
+        part=part,
+        start=start,
+        methods=methods,
+    )
+
+
+def network_of(point: Path) -> Network:
+    """The network that a point's file names.
+
+    Raises:
+        InputError: no such file, or it names none.
+    """
+    name = records.read(point).get("network")
+    if not isinstance(name, str):
+        raise InputError(f"{point}: is no point: it names no network; `export` writes one")
+    return networks.load(name)
+
+
+def _methods(net: Network, asked: design.Asked) -> dict[str, Method] | None:
+    """How the point's hardware makes codes, where the point says on which board it is."""
+    if asked.target is None:
+        return None
+    prices = pricing(target.load(asked.target))
+    settled = design.settle(prices, net, asked, None, None, None, LIMIT)
+    return requant_methods(prices, net, settled.scheme, settled.folding)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        InputError: an unknown name, or no such GPU.
+    """
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
+        raise InputError(f"device must be cpu, cuda or cuda:N, got '{device}'")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda': no GPU is found; use --device cpu")
+    if index and int(index) >= torch.cuda.device_count():
+        raise InputError(f"device '{device}': there are {torch.cuda.device_count()} GPUs")
+
+
+def set_threads(threads: int | None) -> None:
+    """Threads of torch: those asked for, or as many as there are processors for this process."""
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))

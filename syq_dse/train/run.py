@@ -1,0 +1,355 @@
+"""One training as a folder: its settings, checkpoint, metrics, result and, quantised, integers."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from syq_dse import __version__, catalogue, records, scheme
+from syq_dse.errors import InputError, one_line
+from syq_dse.network import Network
+from syq_dse.quant import integer, integer_file
+from syq_dse.quant.model import Model
+from syq_dse.quant.streamline import agreement, streamline
+from syq_dse.scheme import Scheme
+from syq_dse.train import checkpoint, start, training
+from syq_dse.train.dataset import Dataset
+from syq_dse.train.images import Images, TensorImages, split
+from syq_dse.train.recipe import Recipe
+from syq_dse.train.training import Settings, Training
+
+HOLDOUT = 0.1
+"""Share of the training images that the validation part takes away."""
+
+SPLIT_SEED = 0
+"""All trainings of a data set share one validation part."""
+
+SAVE_SECONDS = 300.0
+"""Time between two checkpoints within an epoch."""
+
+Part = Literal["validation", "test"]
+
+CHECKPOINT, MODEL, RESULT, METRICS = (
+    "checkpoint.safetensors",
+    "model.safetensors",
+    "result.json",
+    "metrics.csv",
+)
+INTEGERS, READOUT = "integers.safetensors", "integers.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is trained, and how: what a result depends on."""
+
+    network: Network
+    scheme: Scheme | None  # None: float
+    recipe: Recipe
+    dataset: str  # a shipped data set or a TOML file
+    epochs: int
+    seed: int = 0
+    part: Part = "test"  # what it is measured on; "validation" is taken from the training images
+    start: Path | None = None  # a float network; None: the shipped one
+    methods: Mapping[str, integer.Method] | None = None  # how layers make codes
+
+    def document(self, start_sha256: str | None) -> dict[str, Any]:
+        """All that the result depends on, as plain values."""
+        chosen = None if self.scheme is None else scheme.file_of(self.network, self.scheme)
+        return {
+            "network": records.plain(self.network.file),
+            "scheme": records.plain(chosen),
+            "recipe": records.plain(self.recipe),
+            "epochs": self.epochs,
+            "seed": self.seed,
+            "dataset": self.dataset,
+            "part": self.part,
+            "start_sha256": start_sha256,
+        }
+
+
+def float_checkpoint(network: Network, dataset: str, given: Path | None = None) -> Path:
+    """The float network to start from: the one given, or the shipped one for a data set.
+
+    Raises:
+        InputError: there is none.
+    """
+    if given is not None:
+        return given
+    path = catalogue.folder("models") / "float" / f"{network.name}-{dataset}.safetensors"
+    if not path.is_file():
+        raise InputError(
+            f"{network.name}: no float network for {dataset} is shipped to start from; train one "
+            f"with `syq-dse train --network {network.name} --float` and give it with --start"
+        )
+    return path
+
+
+def load_float(path: Path, network: Network) -> dict[str, Tensor]:
+    """The state of a float network, of this program's file or of torch.save's.
+
+    Raises:
+        InputError: the file is broken or of another network.
+    """
+    if path.suffix in (".pt", ".pth"):
+        state = {n.replace(".", "/"): v for n, v in checkpoint.load_foreign(path).items()}
+        wanted = Model(network).named_state()
+        whole = {name.replace(".", "/"): name for name in wanted}
+        state = {whole.get(name, name): value for name, value in state.items()}
+    else:
+        state, document = checkpoint.load(path)
+        found = document.get("network", {})
+        name = found.get("name") if isinstance(found, dict) else None
+        if name != network.name:
+            raise InputError(f"{path}: is of network '{name}', got network '{network.name}'")
+        if document.get("scheme") is not None:
+            raise InputError(f"{path}: is quantised; a float network is needed to start from")
+    Model(network).load_named_state(state, str(path))
+    return state
+
+
+def name_of(job: Job) -> str:
+    """The folder's name: the network and a hash of all that the result depends on."""
+    return f"{job.network.name}-{_hash(job.document(_start_hash(job)))[:10]}"
+
+
+def _start_hash(job: Job) -> str | None:
+    if job.scheme is None or job.recipe.start != "float":
+        return None
+    path = float_checkpoint(job.network, job.dataset, job.start)
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _hash(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def parts(job: Job, dataset: Dataset) -> tuple[Images, Images]:
+    """What a job trains with, and what it is measured on."""
+    train, measured = dataset.train, dataset.test
+    if job.part == "validation":
+        train, measured = split(dataset.train, HOLDOUT, SPLIT_SEED)
+    if job.recipe.augmentation is not None and isinstance(train, TensorImages):
+        train = replace(train, augmentation=job.recipe.augmentation)
+    return train, measured
+
+
+Report = Callable[[Training, float], None]
+
+
+def train(
+    job: Job,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    mixed: bool = False,
+    compiled: bool = False,
+    report: Report = lambda training, rate: None,
+) -> dict[str, Any]:
+    """Train, or go on from the folder's checkpoint; the result, which stands in result.json.
+
+    A folder that has its result already gives it back.
+
+    Raises:
+        InputError: the folder belongs to another training, or a file cannot be read or written.
+        DivergenceError: numbers that are not finite; the last checkpoint stays.
+        KeyboardInterrupt: Ctrl-C; the state is saved.
+    """
+    document = job.document(_start_hash(job))
+    if (folder / RESULT).is_file():
+        _same(folder / RESULT, records.read(folder / RESULT).get("job"), document)
+        return records.read(folder / RESULT)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made: {error.strerror}") from None
+    images, measured = parts(job, dataset)
+    settings = Settings(
+        epochs=job.epochs, seed=job.seed, device=device, mixed=mixed, compiled=compiled
+    )
+    run = _begin(job, images, settings, folder, document)
+    first = run.rank == 0
+    board = _board(folder) if first else None
+    last = time.monotonic()
+
+    def save() -> None:
+        nonlocal last
+        if first:
+            tensors, position = run.state()
+            whole = {"job": document, "position": position}
+            checkpoint.save(folder / CHECKPOINT, tensors, whole)
+        last = time.monotonic()
+
+    def after_epoch(run: Training) -> None:
+        save()
+        if first:
+            _write_metrics(folder, run.position.history)
+            if board is not None:
+                row = run.position.history[-1]
+                for key in ("loss", "top1", "rate", "images_per_second"):
+                    board.add_scalar(key, row[key], int(row["epoch"]))
+
+    def between(run: Training, rate: float) -> None:
+        report(run, rate)
+        if time.monotonic() - last > SAVE_SECONDS:
+            save()
+
+    try:
+        run.train(between, after_epoch)
+    except KeyboardInterrupt:
+        save()
+        raise KeyboardInterrupt(
+            f"interrupted; the state is saved in {folder}, the same command goes on from there"
+        ) from None
+    finally:
+        if board is not None:
+            board.close()
+    return _finish(job, run, measured, folder, document) if first else {}
+
+
+def _begin(
+    job: Job, images: Images, settings: Settings, folder: Path, document: dict[str, Any]
+) -> Training:
+    torch.manual_seed(job.seed)
+    recipe = job.recipe
+    model = Model(
+        job.network,
+        job.scheme,
+        dead_zone=recipe.dead_zone,
+        learned_ranges=recipe.ranges == "learned",
+    )
+    teacher = None
+    if job.scheme is not None and (recipe.start == "float" or recipe.distillation):
+        state = load_float(float_checkpoint(job.network, job.dataset, job.start), job.network)
+        if recipe.start == "float":
+            count = min(len(images), start.CALIBRATION_IMAGES)
+            seen = images.batch(torch.arange(count), None)
+            start.start_from_float(model, state, seen, recipe.ranges)
+        if recipe.distillation:
+            teacher = Model(job.network)
+            teacher.load_named_state(state, "the float network")
+    run = Training(model, recipe, settings, images, teacher)
+    if (folder / CHECKPOINT).is_file():
+        tensors, found = checkpoint.load(folder / CHECKPOINT)
+        _same(folder / CHECKPOINT, found.get("job"), document)
+        position = found.get("position")
+        if not isinstance(position, dict):
+            raise InputError(f"{folder / CHECKPOINT}: header: position must be a table")
+        run.load_state(tensors, position, str(folder / CHECKPOINT))
+    return run
+
+
+def _same(path: Path, found: Any, wanted: dict[str, Any]) -> None:
+    if found == wanted:
+        return
+    for key, value in wanted.items():
+        other = found.get(key) if isinstance(found, dict) else None
+        if other != value:
+            shown = f"'{key}'"
+            if not isinstance(value, dict) and not isinstance(other, dict):
+                shown = f"{key} {one_line(str(other))}, now {one_line(str(value))}"
+            raise InputError(f"{path}: is of a training with another {shown}; give another -o")
+
+
+def _write_metrics(folder: Path, rows: list[dict[str, float]]) -> None:
+    records.write_text(folder / METRICS, pd.DataFrame(rows).to_csv(index=False))
+
+
+def _board(folder: Path) -> Any:
+    """TensorBoard's writer, where it is installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder))
+
+
+def _finish(
+    job: Job, run: Training, measured: Images, folder: Path, document: dict[str, Any]
+) -> dict[str, Any]:
+    model = run.finish()
+    training.check_finite(model, "the end")
+    metrics = training.evaluate(model, measured)
+    at = run.position
+    result: dict[str, Any] = {
+        "job": document,
+        "top1": metrics.top1,
+        "top5": metrics.top5,
+        "loss": metrics.loss,
+        "part": job.part,
+        "measured_images": metrics.images,
+        "epochs": job.epochs,
+        "images": at.images,
+        "seconds": at.seconds,
+        "images_per_second": at.images / max(at.seconds, 1e-9),
+        "recipe": job.recipe.name,
+        "seed": job.seed,
+        "versions": {
+            "syq_dse": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    checkpoint.save(folder / MODEL, model.named_state(), document)
+    if job.scheme is not None:
+        result["integers"] = write_integers(job, model, folder, measured)
+    records.write_json(folder / RESULT, result)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return result
+
+
+def write_integers(job: Job, model: Model, folder: Path, measured: Images) -> dict[str, Any]:
+    """Write the integer model, and say how far it agrees with the trained one.
+
+    Two files: integers.safetensors, which rtl and verify load, and integers.json, with what a host
+    does with the results and where the integers come from.
+    """
+    assert job.scheme is not None
+    integers, readout = streamline(model, job.methods)
+    integer_file.save(folder / INTEGERS, integers)
+    found = agreement(
+        model, integers, readout, measured.batch(torch.arange(len(measured)), None).numpy()
+    )
+    agreed: dict[str, Any] = records.plain(found)
+    records.write_json(
+        folder / READOUT,
+        {
+            "network": job.network.name,
+            "scheme": records.plain(scheme.file_of(job.network, job.scheme)),
+            "integers": INTEGERS,
+            "logits": "results * scale + offset",
+            "scale": readout.scale.tolist(),
+            "offset": readout.offset.tolist(),
+            "agreement": agreed,
+        },
+    )
+    return agreed
+
+
+def load_model(folder: Path, network: Network, chosen: Scheme | None) -> Model:
+    """The trained model of a folder.
+
+    Raises:
+        InputError: it is missing, broken, or of another network or scheme.
+    """
+    state, document = checkpoint.load(folder / MODEL)
+    wanted = None if chosen is None else records.plain(scheme.file_of(network, chosen))
+    if document.get("scheme") != wanted:
+        raise InputError(f"{folder / MODEL}: is of another scheme")
+    model = Model(network, chosen)
+    model.load_named_state(state, str(folder / MODEL))
+    return model.eval()
