@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("point", type=click.Path(path_type=Path), required=False)
-@click.option("--network", "name", help="In place of a point: a shipped network or a TOML file.")
+@click.option("--network", "name", help="A shipped network or a TOML file.  [the point's]")
+@click.option("--target", "board", help="A shipped board or a TOML file.  [the point's]")
 @click.option("--float", "plain", is_flag=True, help="With --network: train it without codes.")
 @click.option("--uniform", metavar="WEIGHTS,BITS,GRANULARITY[,SCALE]", help="With --network.")
 @click.option("--scheme", type=click.Path(path_type=Path), help="With --network: TOML or JSON.")
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--dataset", help="A shipped data set or a TOML file.  [the network's]")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of the data set.")
-@click.option("--start", type=click.Path(path_type=Path), help="Float network to start from.")
+@click.option("--pretrained", type=click.Path(path_type=Path), help="Float network to start from.")
 @click.option(
     "--measure",
     type=click.Choice(["test", "validation"]),
@@ -37,12 +38,19 @@ if TYPE_CHECKING:
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option("--mixed", is_flag=True, help="bfloat16 where it is safe.")
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile.")
-@click.option("--threads", type=click.IntRange(1), help="Of the CPU.  [processors]")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="More help large networks on an idle machine, and round otherwise.",
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder.  [trainings/NAME]")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 def command(
     point: Path | None,
     name: str | None,
+    board: str | None,
     plain: bool,
     uniform: str | None,
     scheme: Path | None,
@@ -51,12 +59,12 @@ def command(
     seed: int,
     dataset: str | None,
     data: Path | None,
-    start: Path | None,
+    pretrained: Path | None,
     measure: Any,
     device: str,
     mixed: bool,
     compiled: bool,
-    threads: int | None,
+    threads: int,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -74,13 +82,14 @@ def command(
     from syq_dse.train.training import processes
 
     asked = [point, uniform, scheme, plain or None]
-    if sum(value is not None for value in asked) != 1 or (point is None) == (name is None):
+    if sum(value is not None for value in asked) != 1 or (point is None and name is None):
         raise click.UsageError(
             "give a point's JSON, or --network with one of --float, --uniform and --scheme"
         )
     job = points.job(
         point=point,
         network=name,
+        board=board,
         uniform=uniform,
         scheme_file=scheme,
         dataset=dataset,
@@ -88,7 +97,7 @@ def command(
         epochs=epochs,
         seed=seed,
         part=measure,
-        start=start,
+        start=pretrained,
     )
     points.check_device(device)
     points.set_threads(threads)

@@ -85,6 +85,8 @@ def draw(front: dict[str, Any], x: str, y: str) -> Figure:
         members = [p for p in points if p["accuracy_source"] == source]
         if members:
             _scatter(axes, members, x, y, style)
+    if "accuracy" in (x, y):
+        _expected(axes, points, front.get("expected") or {}, x, y)
     knee = next(p for p in points if p["point"] == front["named"]["knee"])
     axes.scatter(
         [_value(knee, x)],
@@ -141,6 +143,34 @@ def _scatter(
             elinewidth=0.8,
             zorder=1,
         )
+
+
+def _expected(
+    axes: Axes,
+    points: Sequence[dict[str, Any]],
+    expected: dict[str, dict[str, Any]],
+    x: str,
+    y: str,
+) -> None:
+    """What measured points had been expected to reach, and a line from there to the measurement."""
+    label: str | None = "expected before it was measured"
+    for point in points:
+        if point["point"] not in expected:
+            continue
+        before = {**point, **expected[point["point"]]}
+        places = [_value(p, x) for p in (before, point)], [_value(p, y) for p in (before, point)]
+        axes.plot(*places, color="0.5", linewidth=0.9, linestyle=":", zorder=2)
+        axes.scatter(
+            places[0][:1],
+            places[1][:1],
+            s=30,
+            marker="x",
+            color="0.4",
+            linewidths=1.0,
+            zorder=3,
+            label=label,
+        )
+        label = None
 
 
 def _steps(axes: Axes, points: Sequence[dict[str, Any]], x: str, y: str) -> None:

@@ -11,7 +11,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,6 +97,16 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What a point that was measured had been expected to reach."""
+
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    accuracy_source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FrontFile:
     """front.json."""
 
@@ -110,6 +120,7 @@ class FrontFile:
     summary: Summary
     named: dict[str, str]
     points: tuple[Row, ...]
+    expected: dict[str, Expected] | None = None  # of points that were measured since
 
     def __post_init__(self) -> None:
         catalogue.check_name(self.network)
@@ -272,6 +283,20 @@ def locked(folder: Path, resume: bool, study: Study) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / POINTS).mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}") from None
+    with held(folder):
+        yield
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a run folder for one process.
+
+    Raises:
+        InputError: another one holds it, or it cannot be written.
+    """
+    try:
         handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {error.strerror}") from None
@@ -279,7 +304,9 @@ def locked(folder: Path, resume: bool, study: Study) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        raise InputError(f"{folder}: another explore is at work in this folder") from None
+        raise InputError(
+            f"{folder}: another explore or validate is at work in this folder"
+        ) from None
     try:
         yield
     finally:
@@ -383,7 +410,7 @@ def _write_points(
     """Points first, the table next, front.json last: its presence says that all is there."""
     for name, found in points.documents.items():
         records.write_json(folder / POINTS / f"{name}.json", found)
-    records.write_text(folder / FRONT_CSV, csv_text(points))
+    records.write_text(folder / FRONT_CSV, csv_text(points.rows))
     records.write_json(
         folder / FRONT_JSON,
         {
@@ -401,12 +428,12 @@ def _write_points(
     )
 
 
-def csv_text(points: Points) -> str:
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """front.csv: one row a point."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(points.rows)
+    writer.writerows(rows)
     return stream.getvalue()
 
 

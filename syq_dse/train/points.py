@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -23,6 +22,7 @@ def job(
     *,
     point: Path | None = None,
     network: str | None = None,
+    board: str | None = None,
     uniform: str | None = None,
     scheme_file: Path | None = None,
     recipe: str,
@@ -34,16 +34,20 @@ def job(
 ) -> Job:
     """The job of a point, of a scheme for a network, or, without either, of the float network.
 
+    Args:
+        network: a shipped network or a TOML file; of a point None for the one that it names.
+        board: on which a point is built, which decides how layers make codes; None: likewise.
+
     Raises:
         InputError: a file is missing or broken, or does not fit the network.
     """
     chosen: scheme.Scheme | None = None
     methods: dict[str, Method] | None = None
     if point is not None:
-        net = network_of(point)
+        net = network_of(point) if network is None else networks.load(network)
         asked = design.read(net, point)
         chosen = asked.scheme
-        methods = _methods(net, asked)
+        methods = _methods(net, asked, board or asked.target)
     else:
         assert network is not None
         net = networks.load(network)
@@ -77,11 +81,11 @@ def network_of(point: Path) -> Network:
     return networks.load(name)
 
 
-def _methods(net: Network, asked: design.Asked) -> dict[str, Method] | None:
-    """How the point's hardware makes codes, where the point says on which board it is."""
-    if asked.target is None:
+def _methods(net: Network, asked: design.Asked, board: str | None) -> dict[str, Method] | None:
+    """How the point's hardware makes codes, where its board is known."""
+    if board is None:
         return None
-    prices = pricing(target.load(asked.target))
+    prices = pricing(target.load(board))
     settled = design.settle(prices, net, asked, None, None, None, LIMIT)
     return requant_methods(prices, net, settled.scheme, settled.folding)
 
@@ -101,6 +105,6 @@ def check_device(device: str) -> None:
         raise InputError(f"device '{device}': there are {torch.cuda.device_count()} GPUs")
 
 
-def set_threads(threads: int | None) -> None:
-    """Threads of torch: those asked for, or as many as there are processors for this process."""
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+def set_threads(threads: int) -> None:
+    """Threads of torch in this process."""
+    torch.set_num_threads(threads)

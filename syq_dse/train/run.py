@@ -90,7 +90,7 @@ def float_checkpoint(network: Network, dataset: str, given: Path | None = None) 
     if not path.is_file():
         raise InputError(
             f"{network.name}: no float network for {dataset} is shipped to start from; train one "
-            f"with `syq-dse train --network {network.name} --float` and give it with --start"
+            f"with `syq-dse train --network {network.name} --float` and give it with --pretrained"
         )
     return path
 
@@ -173,15 +173,15 @@ def train(
     if (folder / RESULT).is_file():
         _same(folder / RESULT, records.read(folder / RESULT).get("job"), document)
         return records.read(folder / RESULT)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made: {error.strerror}") from None
     images, measured = parts(job, dataset)
     settings = Settings(
         epochs=job.epochs, seed=job.seed, device=device, mixed=mixed, compiled=compiled
     )
     run = _begin(job, images, settings, folder, document)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made: {error.strerror}") from None
     first = run.rank == 0
     board = _board(folder) if first else None
     last = time.monotonic()

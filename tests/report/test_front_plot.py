@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -288,3 +289,15 @@ def test_the_title_and_the_note_say_what_and_whence() -> None:
 def test_names_are_drawn_as_they_stand(name: str, written: Write, tmp_path: Path) -> None:
     """Not as formulas: an unfinished one would not be drawn at all."""
     draw_run(written({**ONE_POINT, "network": name, "accuracy_note": name}), tmp_path)
+
+
+def test_measured_points_show_what_was_expected() -> None:
+    front = copy.deepcopy(ALL_SOURCES)
+    measured = next(p for p in front["points"] if p["accuracy_source"] == "measured")
+    before = {name: measured[name] for name in ("accuracy_low", "accuracy_high")}
+    front["expected"] = {measured["point"]: {**before, "accuracy": 0.5, "accuracy_source": "prior"}}
+    axes = axes_of(front)
+    (line,) = [line for line in axes.get_lines() if line.get_linestyle() == ":"]
+    assert np.asarray(line.get_ydata()).tolist() == [50.0, 100 * measured["accuracy"]]
+    assert np.asarray(line.get_xdata()).tolist() == [measured["fps"]] * 2
+    assert "expected before it was measured" in axes.get_legend_handles_labels()[1]

@@ -1,0 +1,359 @@
+"""Validation: trainings of points of a run, each in a process of its own, and their results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from syq_dse import records
+from syq_dse.errors import InputError
+from syq_dse.search import points, run
+from syq_dse.search.front import Progress
+
+VALIDATION, TRAININGS = "validation.csv", "trainings"
+
+COLUMNS = (
+    "point",
+    "seed",
+    "top1",
+    "top5",
+    "loss",
+    "epochs",
+    "images",
+    "seconds",
+    "recipe",
+    "part",
+    "measured_images",
+    "settings",
+    "syq_dse",
+    "torch",
+)
+"""Columns of validation.csv; `settings` is a digest of all that the result depends on."""
+
+CONFIDENCE = 0.95
+
+MALLOC = (
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:"
+    "glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=268435456"
+)
+"""Activations of a step come and go: huge pages that are kept make training a tenth faster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How points are trained; the defaults of `syq-dse train` where None."""
+
+    recipe: str = "modern"
+    epochs: int | None = None
+    dataset: str | None = None
+    data: Path | None = None
+    pretrained: Path | None = None
+    part: str = "validation"
+    device: str = "cpu"
+
+    def arguments(self) -> list[str]:
+        """Of `syq-dse train`, less the point and the seed."""
+        found = ["--recipe", self.recipe, "--measure", self.part, "--device", self.device]
+        for name in ("epochs", "dataset", "data", "pretrained"):
+            value = getattr(self, name)
+            if value is not None:
+                found += [f"--{name}", str(value)]
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """One training that is wanted."""
+
+    point: str
+    seed: int
+    settings: str
+    folder: Path
+
+
+def choose(folder: Path, names: Sequence[str], top: int | None) -> list[str]:
+    """Ids of the points that are named, and of the `top` that should be the most accurate.
+
+    Raises:
+        InputError: no finished run, or no such point.
+    """
+    front = run.read_front(folder)
+    ids = [str(row["point"]) for row in front["points"]]
+    found = [points.resolve(name, ids, front["named"]) for name in names]
+    if top is not None:
+        expected = dict(front.get("expected") or {})
+
+        def hoped(row: Mapping[str, Any]) -> float:
+            return float(expected.get(row["point"], row)["accuracy"])
+
+        best = sorted(front["points"], key=hoped, reverse=True)
+        found += [str(row["point"]) for row in best[:top]]
+    return list(dict.fromkeys(found))
+
+
+def validate(
+    folder: Path,
+    chosen: Sequence[str],
+    seeds: int,
+    jobs: int,
+    options: Options,
+    progress: Progress,
+) -> pd.DataFrame:
+    """Train points with seeds 0 to seeds - 1, several at a time; the rows of validation.csv.
+
+    What is there already is not trained again, and what broke off goes on. Rows are written as
+    trainings end, and the run's front takes their means.
+
+    Raises:
+        InputError: the first training that failed, after the others have ended.
+        KeyboardInterrupt: Ctrl-C; the trainings have saved their state.
+    """
+    with run.held(folder):
+        wanted = [
+            _training(folder, point, seed, options) for seed in range(seeds) for point in chosen
+        ]
+        rows = _known(folder)
+        failures = []
+        for training, answer in _run_all(folder, wanted, jobs, options, progress):
+            if isinstance(answer, str):
+                failures.append(f"{training.point}, seed {training.seed}: {answer}")
+                continue
+            rows = _with(rows, training, answer)
+            records.write_text(folder / VALIDATION, rows.to_csv(index=False))
+            record(folder, rows, {t.point: t.settings for t in wanted})
+        if failures:
+            raise InputError(
+                failures[0] + (f" (and {len(failures) - 1} more)" * bool(failures[1:]))
+            )
+        digests = {training.settings for training in wanted}
+        return rows[rows["settings"].isin(digests)].reset_index(drop=True)
+
+
+def _training(folder: Path, point: str, seed: int, options: Options) -> Training:
+    document = run.read_point(folder, point)
+    recipe = options.recipe
+    if Path(recipe).is_file():
+        recipe = Path(recipe).read_text(encoding="utf-8", errors="replace")
+    start = None
+    if options.pretrained is not None:
+        try:
+            start = hashlib.sha256(options.pretrained.read_bytes()).hexdigest()
+        except OSError as error:
+            raise InputError(f"{options.pretrained}: cannot be read: {error.strerror}") from None
+    depends = [
+        document["network"],
+        document["scheme"],
+        recipe,
+        options.epochs,
+        options.dataset,
+        options.part,
+        start,
+    ]
+    settings = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:10]
+    return Training(
+        point=point,
+        seed=seed,
+        settings=settings,
+        folder=folder / TRAININGS / f"{point}-{settings}-{seed}",
+    )
+
+
+Answer = dict[str, Any] | str
+"""A result, or what went wrong."""
+
+
+def _run_all(
+    folder: Path, wanted: Sequence[Training], jobs: int, options: Options, progress: Progress
+) -> Any:
+    """Run trainings, so many at a time, and give each with its answer as it ends."""
+    waiting = list(wanted)
+    answers: queue.Queue[tuple[Training, Answer]] = queue.Queue()
+    running: dict[Training, subprocess.Popen[str]] = {}
+    said: dict[Training, str] = {}
+    done = 0
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                training = waiting.pop(0)
+                running[training] = _start(folder, training, options)
+                watcher = threading.Thread(
+                    target=_watch, args=(training, running[training], answers, said), daemon=True
+                )
+                watcher.start()
+            try:
+                training, answer = answers.get(timeout=0.5)
+            except queue.Empty:
+                now = "; ".join(f"{t.point}, seed {t.seed}: {said.get(t, '...')}" for t in running)
+                progress(done, len(wanted), f"trainings; {now}")
+                continue
+            running.pop(training)
+            done += 1
+            progress(done, len(wanted), "trainings")
+            yield training, answer
+    except BaseException:
+        for process in running.values():
+            process.send_signal(signal.SIGINT)
+        for process in running.values():
+            process.wait()
+        raise
+
+
+def _start(folder: Path, training: Training, options: Options) -> subprocess.Popen[str]:
+    """A process of one thread: threads of several processes would wait for each other."""
+    point = folder / run.POINTS / f"{training.point}.json"
+    study = run.read_record(folder).study
+    command = [
+        sys.executable, "-m", "syq_dse", "train", str(point),
+        "--network", study.network, "--target", study.target, *options.arguments(),
+        "--seed", str(training.seed), "--threads", "1", "--json",
+        "-o", str(training.folder),
+    ]  # fmt: skip
+    environment = {"GLIBC_TUNABLES": MALLOC, **os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,  # Ctrl-C reaches it from here, once
+    )
+
+
+def _watch(
+    training: Training,
+    process: subprocess.Popen[str],
+    answers: queue.Queue[tuple[Training, Answer]],
+    said: dict[Training, str],
+) -> None:
+    """Take what a training says, and its answer when it ends."""
+    assert process.stdout is not None and process.stderr is not None
+    last = ""
+    with process:
+        for line in process.stderr:
+            last = line.strip()
+            said[training] = last.partition("steps, ")[2] or last
+        output = process.stdout.read()
+    code = process.returncode
+    if code == 0:
+        answers.put((training, json.loads(output)))
+    else:
+        answers.put((training, last.removeprefix("syq-dse: ") or f"ended with exit code {code}"))
+
+
+def _known(folder: Path) -> pd.DataFrame:
+    """validation.csv of a run, or an empty table.
+
+    Raises:
+        InputError: it is broken.
+    """
+    path = folder / VALIDATION
+    if not path.is_file():
+        return pd.DataFrame(columns=list(COLUMNS))
+    try:
+        rows = pd.read_csv(path, dtype={"point": str, "settings": str, "recipe": str})
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    if list(rows.columns) != list(COLUMNS):
+        raise InputError(f"{path}: columns must be {', '.join(COLUMNS)}")
+    for name in ("top1", "top5"):
+        values = pd.to_numeric(rows[name], errors="coerce")
+        if not values.between(0, 1).all():
+            raise InputError(f"{path}: {name} must be 0 to 1")
+    return rows
+
+
+def _with(rows: pd.DataFrame, training: Training, answer: Mapping[str, Any]) -> pd.DataFrame:
+    """The table with a row more, or with that row in the place of an older one."""
+    row = {name: answer[name] for name in COLUMNS if name in answer}
+    row |= {"point": training.point, "seed": training.seed, "settings": training.settings}
+    row |= {name: answer["versions"][name] for name in ("syq_dse", "torch")}
+    same = (
+        (rows["point"] == training.point)
+        & (rows["seed"] == training.seed)
+        & (rows["settings"] == training.settings)
+    )
+    more = pd.DataFrame([row], columns=list(COLUMNS))
+    if same.any():
+        place = int(np.flatnonzero(same)[0])
+        return pd.concat([rows.iloc[:place], more, rows.iloc[place + 1 :]], ignore_index=True)
+    return more if rows.empty else pd.concat([rows, more], ignore_index=True)
+
+
+def interval(top1: Sequence[float], images: int) -> tuple[float, float, float]:
+    """The mean accuracy over seeds, and the ends of its 95 % interval.
+
+    Of several seeds Student's, from their scatter; of one Wilson's, from the number of images
+    alone: how much training scatters is not known then.
+
+    >>> [round(x, 4) for x in interval([0.90, 0.92], 10000)]
+    [0.91, 0.7829, 1.0]
+    >>> [round(x, 4) for x in interval([0.9], 10000)]
+    [0.9, 0.894, 0.9057]
+    """
+    mean = float(np.mean(top1))
+    if len(top1) > 1:
+        spread = float(np.std(top1, ddof=1)) / math.sqrt(len(top1))
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(top1) - 1)) * spread
+        return mean, max(0.0, mean - half), min(1.0, mean + half)
+    found = stats.binomtest(round(mean * images), images).proportion_ci(CONFIDENCE, "wilson")
+    return mean, float(found.low), float(found.high)
+
+
+def record(folder: Path, rows: pd.DataFrame, settings: Mapping[str, str]) -> None:
+    """Put measured means and intervals into front.csv and front.json.
+
+    What had been expected stays, under `expected` in front.json.
+
+    Args:
+        settings: of each point that is recorded, as in the table.
+    """
+    front = run.read_front(folder)
+    expected = dict(front.get("expected") or {})
+    fields = ("accuracy", "accuracy_low", "accuracy_high", "accuracy_source")
+    for row in front["points"]:
+        own = rows[rows["point"] == row["point"]]
+        own = own[own["settings"] == settings.get(row["point"], "")]
+        if own.empty:
+            continue
+        expected.setdefault(row["point"], {name: row[name] for name in fields})
+        found = interval(own["top1"].tolist(), int(own["measured_images"].iloc[0]))
+        row.update(zip(fields, (*found, "measured"), strict=True))
+    front["expected"] = expected
+    records.write_text(folder / run.FRONT_CSV, run.csv_text(front["points"]))
+    records.write_json(folder / run.FRONT_JSON, front)
+
+
+def table(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """One row a point: seeds, mean and interval of top-1, mean of top-5, seconds."""
+    found = []
+    for (point, _), own in rows.groupby(["point", "settings"], sort=False):
+        mean, low, high = interval(own["top1"].tolist(), int(own["measured_images"].iloc[0]))
+        found.append(
+            {
+                "point": str(point),
+                "seeds": len(own),
+                "top1": mean,
+                "low": low,
+                "high": high,
+                "top5": float(own["top5"].mean()),
+                "part": str(own["part"].iloc[0]),
+                "epochs": int(own["epochs"].iloc[0]),
+                "seconds": float(own["seconds"].mean()),
+            }
+        )
+    return found
