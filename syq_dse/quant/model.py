@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -326,14 +325,6 @@ class Model(nn.Module):
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(state[name])
-
-    def weight_names(self) -> dict[str, nn.Parameter]:
-        return {f"{name}/weight": layer.weight for name, layer in self.weighted.items()}
-
-    @cached_property
-    def by_parameter(self) -> dict[int, str]:
-        """The name of each parameter, by its identity."""
-        return {id(value): name for name, value in self.named_state().items()}
 
 
 def _check_state(at: str, got: Tensor, wanted: Tensor) -> None:

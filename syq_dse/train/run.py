@@ -338,18 +338,3 @@ def write_integers(job: Job, model: Model, folder: Path, measured: Images) -> di
         },
     )
     return agreed
-
-
-def load_model(folder: Path, network: Network, chosen: Scheme | None) -> Model:
-    """The trained model of a folder.
-
-    Raises:
-        InputError: it is missing, broken, or of another network or scheme.
-    """
-    state, document = checkpoint.load(folder / MODEL)
-    wanted = None if chosen is None else records.plain(scheme.file_of(network, chosen))
-    if document.get("scheme") != wanted:
-        raise InputError(f"{folder / MODEL}: is of another scheme")
-    model = Model(network, chosen)
-    model.load_named_state(state, str(folder / MODEL))
-    return model.eval()
