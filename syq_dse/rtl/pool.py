@@ -13,7 +13,7 @@ from syq_dse.cost.units.add import Clip
 from syq_dse.cost.units.pool import Gain, Run, Tile
 from syq_dse.network import Node
 from syq_dse.rtl.add import bit, clipped, extended
-from syq_dse.rtl.memory import Memory
+from syq_dse.rtl.memory import Memory, table
 from syq_dse.rtl.stream import Unit, lanes, register
 from syq_dse.target import Family
 
@@ -401,7 +401,10 @@ def _words(m: Module, word: Signal, depth: int, step: Value) -> tuple[Value, Val
 
 
 class Scaled(Unit):
-    """y = clip((x * factor + half) >> shift), lane by lane, x of `bits` bits; one register."""
+    """y = clip((x * factor + half) >> shift), lane by lane, x of `bits` bits; one register.
+
+    The code of a few bits is a table.
+    """
 
     def __init__(self, gain: Gain, clip: Clip, bits: int, *, lanes: int) -> None:
         super().__init__(bits * lanes, clip.bits * lanes)
@@ -416,10 +419,14 @@ class Scaled(Unit):
         codes = []
         for lane, code in enumerate(lanes(self.s_data, self.bits)):
             x = code.as_signed() if self.clip.signed else code
-            number = Signal(self.clip.width, name=f"number_{lane}")
-            m.d.comb += number.eq(self._scaled(m, x, lane))
             out = register(self.clip.stored, f"code_{lane}")
-            result = clipped(m, self.clip, number, f"clip_{lane}")
+            words = counts.code_table(self.gain, self.clip, self.bits)
+            if words is not None:
+                result = table(m, f"code_{lane}", code, words, self.clip.stored)
+            else:
+                number = Signal(self.clip.width, name=f"number_{lane}")
+                m.d.comb += number.eq(self._scaled(m, x, lane))
+                result = clipped(m, self.clip, number, f"clip_{lane}")
             with m.If(go & self.s_valid):
                 m.d.sync += out.eq(result)
             codes.append(extended(self.clip, out))

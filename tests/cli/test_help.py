@@ -42,13 +42,18 @@ SYNTHESISES = {"verify", "calibrate"}
 """Commands whose examples take minutes; what they do is tested in tests/rtl."""
 
 
+TRAINS = {"train", "validate"}
+"""Commands whose examples take minutes and need a data set; tests/cli/test_train.py trains."""
+
+
 PROGRESS = re.compile(r"\d+/\d+ .*, \d+ s")
 """What a busy machine, on which an example takes long, says meanwhile."""
 
 
 def test_every_example_runs(cli, workplace: Path) -> None:
     examples = [example(cli("--help").out)]
-    examples += [example(cli(name, "--help").out) for name in COMMANDS if name not in SYNTHESISES]
+    quick = [name for name in COMMANDS if name not in SYNTHESISES | TRAINS]
+    examples += [example(cli(name, "--help").out) for name in quick]
     for arguments in examples:  # the first leaves the run that plot and export name
         done = cli(*arguments)
         assert done.code == 0, arguments
@@ -61,6 +66,10 @@ def test_every_example_runs(cli, workplace: Path) -> None:
         "cnv-pynq-z1",
     }
     assert len(list((workplace / "exported").iterdir())) == 1
+    for name in TRAINS:  # as far as its data, which are not there
+        done = cli(*example(cli(name, "--help").out), "--data", "away")
+        assert done.code == 1 and done.err.count("\n") == 1
+        assert "fashion-mnist: 'train-images-idx3-ubyte' is not in away" in done.err
 
 
 def test_defaults_in_the_help_of_explore_are_those_of_a_study() -> None:

@@ -400,6 +400,67 @@ def _first_equal(
     return index, low
 
 
+TABLE_INPUTS = 7
+"""Bits of a sum up to which its code is a table: a LUT of six inputs a bit, or two, where adders
+would take a LUT a bit each, five and more of them."""
+
+LUT_INPUTS = 6
+
+WIDE_TABLE = 5
+"""Inputs from which on a bit of a table is no more one of two that a LUT holds."""
+
+
+@cache
+def code_table(gain: Gain, clip: Clip, width: int) -> tuple[int, ...] | None:
+    """The stored bits of the code of each sum of `width` bits, as the sum's bits count.
+
+    None where adders make the code: the sum is wide, or needs no adder.
+    """
+    if width > TABLE_INPUTS or not multiples(gain.factor):
+        return None
+    low, high = code_range(clip.bits, clip.signed)
+    half = (1 << gain.shift) >> 1
+    found = []
+    for word in range(1 << width):
+        number = word - (1 << width) * (clip.signed and word >> (width - 1))
+        code = min(max(number * gain.factor + half >> gain.shift, low), high)
+        found.append(code & (1 << clip.stored) - 1)
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class TableBits:
+    """The bits of a table, constants left out; LUTs of equal ones are one, registers are not."""
+
+    registers: int
+    pairs: int  # LUTs of two of the address' bits, as adders have them
+    narrow: int  # LUTs of few of the address' bits
+    wide: int
+
+
+def table_bits(words: tuple[int, ...], bits: int) -> TableBits:
+    """What the bits of a table are made of.
+
+    >>> table_bits((0, 5, 5, 2), 4)
+    TableBits(registers=3, pairs=2, narrow=0, wide=0)
+    """
+    columns = [tuple(word >> bit & 1 for word in words) for bit in range(bits)]
+    columns = [column for column in columns if len(set(column)) > 1]
+    inputs = [
+        sum(
+            any(column[at] != column[at ^ 1 << bit] for at in range(len(words)))
+            for bit in range(len(words).bit_length() - 1)
+        )
+        for column in set(columns)
+    ]
+    return TableBits(
+        registers=len(columns),
+        pairs=inputs.count(2),
+        narrow=sum(2 < count < WIDE_TABLE for count in inputs),
+        wide=sum(1 << max(0, count - LUT_INPUTS) for count in inputs if count >= WIDE_TABLE),
+    )
+
+
 COMPARED = 16
 """Bits of a number up to which products may turn out to be equal."""
 
@@ -457,22 +518,28 @@ def mean_pool(
     masked = sum((w - b) * part.slots for part, b, w in zipped)
     opened = sum((b + w * (part.slots - 1)) * _opens(part) for part, b, w in zipped)
     masked += sum((w - b) * _opens(part) for part, b, w in zipped)
-    adders = gain_adders(gain, widths[-1], signed, gain.shift + clip.width)
+    adders, table, stored = Adders(0, 0), TableBits(0, 0, 0, 0), clip.stored
+    words = code_table(gain, clip, widths[-1])
+    if words is None:
+        adders = gain_adders(gain, widths[-1], signed, gain.shift + clip.width)
+    else:
+        table = table_bits(words, clip.stored)
+        stored = table.registers
     chains = sum(carry_pairs(w) * part.slots for part, _, w in zipped)
     unread = min(max(0, gain.shift - 1), widths[-1]) if gain.factor == 1 else 0
     unread *= not parts[-1].shared
     return Counts(
         lut={
-            "adder_bits": ints(lanes * (masked + adders.bits)),
+            "adder_bits": ints(lanes * (masked + adders.bits + table.pairs)),
             "carry_pairs": ints(lanes * (chains + adders.pairs)),
-            "select_bits": ints(lanes * (fresh + opened)),
-            "wide_bits": ints(lanes * adders.wide),
-            **clip_luts(clip, lanes),
+            "select_bits": ints(lanes * (fresh + opened + table.narrow)),
+            "wide_bits": ints(lanes * (adders.wide + table.wide)),
+            **clip_luts(clip, lanes * (words is None)),
             **_control(parts),
         },
         ff=ints(
             sum(_registers(part, lanes * w) for part, _, w in zipped)
-            + lanes * (clip.stored - unread)
+            + lanes * (stored - unread)
             + 1
         ),
         memories=_memories(parts, [lanes * w for w in widths]),
