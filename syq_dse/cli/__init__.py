@@ -27,6 +27,10 @@ COMMANDS = {
 """Every command and its short help: `--help` shows them without loading any."""
 
 
+EXTRAS = {"torch": "train", "PIL": "train", "amaranth": "rtl", "pyosys": "rtl"}
+"""Libraries that only some commands need, and the extra that installs each."""
+
+
 class Interrupted(SyqDseError):
     """The user pressed Ctrl-C."""
 
@@ -84,6 +88,12 @@ def main() -> None:
         path = error.ctx.command_path if error.ctx else "syq-dse"
         rule = " ".join(error.format_message().split()).rstrip(".")
         _fail(f"{rule}; see `{path} --help`", error.exit_code)
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in EXTRAS:
+            raise
+        remedy = f"pip install 'syq-dse[{EXTRAS[library]}]'"
+        _fail(f"{library} is not installed, which this command needs; {remedy}", 1)
     except OSError as error:  # what no command foresees: a full disk, a name that is too long
         _fail(f"{error.filename or 'output'}: {error.strerror or error}", SyqDseError.exit_code)
 

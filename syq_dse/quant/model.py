@@ -144,6 +144,8 @@ class Model(nn.Module):
         dead_zone: gradient of ternary weights whose code is 0.
         learned_ranges: whether the range of an activation is a parameter. One that meets others in
             an addition never is.
+        float_ends: whether the first and the last layer keep float weights, as SYQ's authors had
+            them; such a network has no integers.
     """
 
     def __init__(
@@ -153,17 +155,19 @@ class Model(nn.Module):
         *,
         dead_zone: DeadZone = "code",
         learned_ranges: bool = False,
+        float_ends: bool = False,
     ) -> None:
         super().__init__()
         self.network, self.scheme, self.learned_ranges = network, scheme, learned_ranges
         self._known: tuple[Any, dict[str, float]] | None = None
         self.written = tensors(network)
         self.bits = dict(scheme.bits) if scheme is not None else {}
+        layers = {} if scheme is None else dict(scheme.layers)
+        if float_ends:
+            for node in (network.engines[0], network.engines[-1]):
+                layers.pop(node.name, None)
         self.weighted = {
-            node.name: Weighted(
-                node, None if scheme is None else scheme.layers[node.name], dead_zone
-            )
-            for node in network.engines
+            node.name: Weighted(node, layers.get(node.name), dead_zone) for node in network.engines
         }
         self.layers = nn.ModuleList(self.weighted.values())
         self.groups, self.level = _added(network) if scheme is not None else ({}, set())

@@ -119,7 +119,8 @@ def _affine(
 
 def _codes(own: Weighted) -> tuple[LayerIntegers, Floats]:
     """Codes and mantissas, and what one of the accumulator stands for at inputs of step 1."""
-    assert own.layer is not None and own.scale is not None
+    if own.layer is None or own.scale is None:
+        raise InputError(f"{own.node.name}: has float weights and no integers")
     scale = own.scale.detach().double()
     entries = np.ones(integer.entries(own.node, own.layer), np.int64)
     unit: Any = scale.flatten().numpy()

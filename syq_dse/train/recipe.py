@@ -34,6 +34,7 @@ class Recipe:
     label_smoothing: float = 0.0
     augmentation: Augmentation | None = None  # None: the data set's
 
+    float_ends: bool = False  # float weights in the first and last layer: no integers follow
     dead_zone: Literal["code", "scaled"] = "code"
     ranges: Literal["unit", "calibrated", "learned"] = "calibrated"  # of activations
     formats_from: float = 0.0  # share from which on scales have their hardware's format

@@ -231,6 +231,7 @@ def _begin(
         job.scheme,
         dead_zone=recipe.dead_zone,
         learned_ranges=recipe.ranges == "learned",
+        float_ends=recipe.float_ends,
     )
     teacher = None
     if job.scheme is not None and (recipe.start == "float" or recipe.distillation):
@@ -305,7 +306,7 @@ def _finish(
         },
     }
     checkpoint.save(folder / MODEL, model.named_state(), document)
-    if job.scheme is not None:
+    if job.scheme is not None and not job.recipe.float_ends:
         result["integers"] = write_integers(job, model, folder, measured)
     records.write_json(folder / RESULT, result)
     (folder / CHECKPOINT).unlink(missing_ok=True)

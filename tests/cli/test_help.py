@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from syq_dse.cli.explore import command as explore
 from syq_dse.search.problem import OBJECTIVES
 from syq_dse.search.samplers import SAMPLERS
 from syq_dse.search.study import Study
+
+from .workbench import REPOSITORY
 
 
 def example(text: str) -> list[str]:
@@ -93,3 +97,32 @@ def test_help_of_explore_lists_objectives_and_samplers(cli) -> None:
     assert listed is not None
     assert sorted(listed.group(1).split(", ")) == sorted(OBJECTIVES)
     assert f"exact, {', '.join(list(SAMPLERS)[:-1])} or {list(SAMPLERS)[-1]}." in text
+
+
+@pytest.mark.parametrize(
+    ("library", "extra", "arguments"),
+    [
+        ("torch", "train", ("train", "--network", "lenet5", "--float")),
+        ("amaranth", "rtl", ("verify", "runs/x")),
+    ],
+)
+def test_a_library_that_is_not_installed(
+    library: str, extra: str, arguments: tuple[str, ...]
+) -> None:
+    """As a user of the core packages sees it: one line, with the remedy."""
+    code = (
+        f"import sys; sys.modules['{library}'] = None; sys.argv = {['syq-dse', *arguments]!r}; "
+        "from syq_dse.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"syq-dse: {library} is not installed, which this command needs; "
+        f"pip install 'syq-dse[{extra}]'\n"
+    )

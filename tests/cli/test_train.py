@@ -78,6 +78,12 @@ def test_the_integers_are_the_network(trained: Path, cli: Run) -> None:
     assert done.code == 0 or "is priced with requantisation by" in done.err
 
 
+def test_float_ends_leave_no_integers(trained: Path, cli: Run) -> None:
+    done = cli(*QUANTISED, "--recipe", "paper", "--epochs", "1", "-o", "out")
+    assert done.code == 0 and "integer model" not in done.out
+    assert not Path("out/integers.json").exists() and Path("out/model.safetensors").exists()
+
+
 def test_a_killed_training_goes_on_to_the_same_result(trained: Path, cli: Run) -> None:
     assert cli(*QUANTISED, "--epochs", "60", "-o", "whole").code == 0
     for number in (signal.SIGKILL, signal.SIGINT):

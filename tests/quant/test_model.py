@@ -329,6 +329,20 @@ def test_state_goes_round_and_is_checked() -> None:
         other.load_named_state({**state, "conv1/weight": broken}, "checkpoint")
 
 
+def test_float_ends_are_float() -> None:
+    model = Model(CHAIN, random_scheme(CHAIN, 2), float_ends=True)
+    for name, layer in model.weighted.items():
+        assert (layer.layer is None) == (name in ("conv1", "dense2"))
+    weight = model.weighted["conv1"].weight
+    assert torch.equal(model.weighted["conv1"].effective(), weight)
+    assert "conv1/scale" not in model.named_state() and "conv2/scale" in model.named_state()
+    images = torch.randint(0, 256, (3, *CHAIN.file.input), dtype=torch.uint8)
+    written = model.eval().run(images, keep=True)["conv1"]
+    assert torch.equal(written, written.round())  # its activations are codes
+    with pytest.raises(InputError, match="conv1: has float weights and no integers"):
+        streamline(model)
+
+
 def test_messages_of_streamline() -> None:
     with pytest.raises(InputError, match="small: is a float model and has no integers"):
         streamline(Model(CHAIN))
