@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="On which images; the validation part is taken from the training images.",
 )
+@click.option(
+    "--check",
+    "checked",
+    type=click.IntRange(0),
+    help="Images on which integers and model are compared.  [all that are measured]",
+)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option("--mixed", is_flag=True, help="bfloat16 where it is safe.")
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile.")
@@ -61,6 +67,7 @@ def command(
     data: Path | None,
     pretrained: Path | None,
     measure: Any,
+    checked: int | None,
     device: str,
     mixed: bool,
     compiled: bool,
@@ -106,7 +113,14 @@ def command(
         folder = out or Path("trainings") / run.name_of(job)
         with _reported(progress) as report:
             result = run.train(
-                job, found, folder, device=own, mixed=mixed, compiled=compiled, report=report
+                job,
+                found,
+                folder,
+                device=own,
+                mixed=mixed,
+                compiled=compiled,
+                checked=checked,
+                report=report,
             )
     if not result:  # another process of torchrun writes it
         return

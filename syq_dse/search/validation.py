@@ -54,6 +54,10 @@ MALLOC = (
 """Activations of a step come and go: huge pages that are kept make training a tenth faster."""
 
 
+CHECKED = 500
+"""Images on which a training compares its integers with its model: a second or two."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """How points are trained; the defaults of `syq-dse train` where None."""
@@ -220,7 +224,7 @@ def _start(folder: Path, training: Training, options: Options) -> subprocess.Pop
     command = [
         sys.executable, "-m", "syq_dse", "train", str(point),
         "--network", study.network, "--target", study.target, *options.arguments(),
-        "--seed", str(training.seed), "--threads", "1", "--json",
+        "--seed", str(training.seed), "--threads", "1", "--check", str(CHECKED), "--json",
         "-o", str(training.folder),
     ]  # fmt: skip
     environment = {"GLIBC_TUNABLES": MALLOC, **os.environ, "OMP_NUM_THREADS": "1"}

@@ -158,11 +158,16 @@ def train(
     device: str = "cpu",
     mixed: bool = False,
     compiled: bool = False,
+    checked: int | None = None,
     report: Report = lambda training, rate: None,
 ) -> dict[str, Any]:
     """Train, or go on from the folder's checkpoint; the result, which stands in result.json.
 
     A folder that has its result already gives it back.
+
+    Args:
+        checked: images on which the integers are held against the model; None for all that it is
+            measured on.
 
     Raises:
         InputError: the folder belongs to another training, or a file cannot be read or written.
@@ -218,7 +223,7 @@ def train(
     finally:
         if board is not None:
             board.close()
-    return _finish(job, run, measured, folder, document) if first else {}
+    return _finish(job, run, measured, folder, document, checked) if first else {}
 
 
 def _begin(
@@ -280,7 +285,12 @@ def _board(folder: Path) -> Any:
 
 
 def _finish(
-    job: Job, run: Training, measured: Images, folder: Path, document: dict[str, Any]
+    job: Job,
+    run: Training,
+    measured: Images,
+    folder: Path,
+    document: dict[str, Any],
+    checked: int | None,
 ) -> dict[str, Any]:
     model = run.finish()
     training.check_finite(model, "the end")
@@ -307,14 +317,16 @@ def _finish(
     }
     checkpoint.save(folder / MODEL, model.named_state(), document)
     if job.scheme is not None and not job.recipe.float_ends:
-        result["integers"] = write_integers(job, model, folder, measured)
+        count = len(measured) if checked is None else min(checked, len(measured))
+        seen = measured.batch(torch.arange(count), None)
+        result["integers"] = write_integers(job, model, folder, seen)
     records.write_json(folder / RESULT, result)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return result
 
 
-def write_integers(job: Job, model: Model, folder: Path, measured: Images) -> dict[str, Any]:
-    """Write the integer model, and say how far it agrees with the trained one.
+def write_integers(job: Job, model: Model, folder: Path, images: Tensor) -> dict[str, Any]:
+    """Write the integer model, and say how far it agrees with the trained one on some images.
 
     Two files: integers.safetensors, which rtl and verify load, and integers.json, with what a host
     does with the results and where the integers come from.
@@ -322,9 +334,7 @@ def write_integers(job: Job, model: Model, folder: Path, measured: Images) -> di
     assert job.scheme is not None
     integers, readout = streamline(model, job.methods)
     integer_file.save(folder / INTEGERS, integers)
-    found = agreement(
-        model, integers, readout, measured.batch(torch.arange(len(measured)), None).numpy()
-    )
+    found = agreement(model, integers, readout, images.numpy())
     agreed: dict[str, Any] = records.plain(found)
     records.write_json(
         folder / READOUT,
