@@ -38,7 +38,8 @@ def trained(workplace: Path, cli: Run) -> Path:
 
 OTHER = "other/model.safetensors"
 FLOAT = ("--pretrained", "float/model.safetensors")
-QUANTISED = ("train", "--network", "tiny.toml", "--uniform", "ternary,4,pixel", *FLOAT)
+TERNARY = ("train", "--network", "tiny.toml", "--uniform", "ternary,4,pixel", *FLOAT)
+QUANTISED = (*TERNARY, "--epochs", "6")
 
 
 def test_a_training_leaves_its_folder(trained: Path, cli: Run) -> None:
@@ -79,15 +80,15 @@ def test_the_integers_are_the_network(trained: Path, cli: Run) -> None:
 
 
 def test_float_ends_leave_no_integers(trained: Path, cli: Run) -> None:
-    done = cli(*QUANTISED, "--recipe", "paper", "--epochs", "1", "-o", "out")
+    done = cli(*TERNARY, "--recipe", "paper", "--epochs", "1", "-o", "out")
     assert done.code == 0 and "integer model" not in done.out
     assert not Path("out/integers.json").exists() and Path("out/model.safetensors").exists()
 
 
 def test_a_killed_training_goes_on_to_the_same_result(trained: Path, cli: Run) -> None:
-    assert cli(*QUANTISED, "--epochs", "60", "-o", "whole").code == 0
+    assert cli(*TERNARY, "--epochs", "60", "-o", "whole").code == 0
     for number in (signal.SIGKILL, signal.SIGINT):
-        running = process(*QUANTISED, "--epochs", "60", "-o", f"by{number}", cwd=trained)
+        running = process(*TERNARY, "--epochs", "60", "-o", f"by{number}", cwd=trained)
         checkpoint = trained / f"by{number}" / "checkpoint.safetensors"
         while not checkpoint.exists() and running.poll() is None:
             time.sleep(0.01)
@@ -100,7 +101,7 @@ def test_a_killed_training_goes_on_to_the_same_result(trained: Path, cli: Run) -
                 f"interrupted; the state is saved in by{number}, the same command goes on from "
                 "there\n"
             )
-        assert cli(*QUANTISED, "--epochs", "60", "-o", f"by{number}").code == 0
+        assert cli(*TERNARY, "--epochs", "60", "-o", f"by{number}").code == 0
         for name in ("model.safetensors", "integers.safetensors"):
             same = (trained / "whole" / name).read_bytes()
             assert (trained / f"by{number}" / name).read_bytes() == same
@@ -111,7 +112,7 @@ def test_two_processes_train_one_network(trained: Path) -> None:
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port",
         "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "syq_dse",
-        *QUANTISED, "--epochs", "12", "-o", "two", "--json",
+        *TERNARY, "--epochs", "12", "-o", "two", "--json",
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
