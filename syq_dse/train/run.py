@@ -21,7 +21,7 @@ from syq_dse.errors import InputError, one_line
 from syq_dse.network import Network
 from syq_dse.quant import integer, integer_file
 from syq_dse.quant.model import Model
-from syq_dse.quant.streamline import agreement, streamline
+from syq_dse.quant.streamline import agreement, settle, streamline
 from syq_dse.scheme import Scheme
 from syq_dse.train import checkpoint, start, training
 from syq_dse.train.dataset import Dataset
@@ -294,6 +294,9 @@ def _finish(
 ) -> dict[str, Any]:
     model = run.finish()
     training.check_finite(model, "the end")
+    integral = job.scheme is not None and not job.recipe.float_ends
+    if integral:
+        settle(model, streamline(model, job.methods)[0])
     metrics = training.evaluate(model, measured)
     at = run.position
     result: dict[str, Any] = {
@@ -316,7 +319,7 @@ def _finish(
         },
     }
     checkpoint.save(folder / MODEL, model.named_state(), document)
-    if job.scheme is not None and not job.recipe.float_ends:
+    if integral:
         count = len(measured) if checked is None else min(checked, len(measured))
         seen = measured.batch(torch.arange(count), None)
         result["integers"] = write_integers(job, model, folder, seen)

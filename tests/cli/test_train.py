@@ -86,9 +86,9 @@ def test_float_ends_leave_no_integers(trained: Path, cli: Run) -> None:
 
 
 def test_a_killed_training_goes_on_to_the_same_result(trained: Path, cli: Run) -> None:
-    assert cli(*TERNARY, "--epochs", "60", "-o", "whole").code == 0
+    assert cli(*TERNARY, "--epochs", "120", "-o", "whole").code == 0
     for number in (signal.SIGKILL, signal.SIGINT):
-        running = process(*TERNARY, "--epochs", "60", "-o", f"by{number}", cwd=trained)
+        running = process(*TERNARY, "--epochs", "120", "-o", f"by{number}", cwd=trained)
         checkpoint = trained / f"by{number}" / "checkpoint.safetensors"
         while not checkpoint.exists() and running.poll() is None:
             time.sleep(0.01)
@@ -101,7 +101,7 @@ def test_a_killed_training_goes_on_to_the_same_result(trained: Path, cli: Run) -
                 f"interrupted; the state is saved in by{number}, the same command goes on from "
                 "there\n"
             )
-        assert cli(*TERNARY, "--epochs", "60", "-o", f"by{number}").code == 0
+        assert cli(*TERNARY, "--epochs", "120", "-o", f"by{number}").code == 0
         for name in ("model.safetensors", "integers.safetensors"):
             same = (trained / "whole" / name).read_bytes()
             assert (trained / f"by{number}" / name).read_bytes() == same

@@ -27,7 +27,7 @@ from syq_dse.network import (
 )
 from syq_dse.quant import integer
 from syq_dse.quant.model import Model
-from syq_dse.quant.streamline import agreement, streamline
+from syq_dse.quant.streamline import agreement, settle, streamline
 from syq_dse.scheme import GRANULARITIES, WEIGHTS, LayerScheme, Scheme, normal, tensors
 
 
@@ -212,6 +212,35 @@ def test_by_multiply_a_code_is_off_by_the_rounding_of_its_gain(seed: int, which:
         assert (abs(got - wanted) <= bound * 1.1).all()
         clipped = np.clip(np.floor(got), low, high)
         np.testing.assert_array_equal(clipped, found[name])
+
+
+@given(st.integers(0, 1 << 20), st.sampled_from(range(len(NETWORKS))))
+@settings(deadline=None, max_examples=30)
+def test_a_settled_model_is_its_integers(seed: int, which: int) -> None:
+    """By multiply, too, each code where batch-norm stands before it; and settling settles."""
+    network = NETWORKS[which]
+    model = Model(network, random_scheme(network, seed)).double()
+    random_state(model, seed)
+    every: dict[str, integer.Method] = {
+        node.name: "multiply"
+        for node in network.engines
+        if model.written[node.name].kind != "result" and model.written[node.name].name == node.name
+    }
+    first, _ = streamline(model, every)
+    settle(model, first)
+    again, readout = streamline(model, every)
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (10, *network.file.input), dtype=np.uint8)
+    found = agreement(model, again, readout, images)
+    bare = {n for n, layer in model.weighted.items() if layer.gain is None and n in every}
+    if not bare:
+        assert sum(found.apart.values()) <= 1e-5 * found.codes
+    for name in set(every) - bare:
+        before, after = first.layers[name], again.layers[name]
+        assert isinstance(before, integer.LayerIntegers)
+        assert isinstance(after, integer.LayerIntegers)
+        if before.shift == after.shift:
+            np.testing.assert_array_equal(before.gains, after.gains)
 
 
 def plain(network: Network, model: Model, images: torch.Tensor) -> torch.Tensor:
