@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     type=click.Choice(["test", "validation"]),
     default="test",
     show_default=True,
-    help="On which images; the validation part is taken from the training images.",
+    help="On which images; the validation part is a tenth that no training sees.",
 )
 @click.option(
     "--check",

@@ -33,7 +33,7 @@ HOLDOUT = 0.1
 """Share of the training images that the validation part takes away."""
 
 SPLIT_SEED = 0
-"""All trainings of a data set share one validation part."""
+"""All trainings of a data set share one validation part, which none of them sees."""
 
 SAVE_SECONDS = 300.0
 """Time between two checkpoints within an epoch."""
@@ -59,7 +59,7 @@ class Job:
     dataset: str  # a shipped data set or a TOML file
     epochs: int
     seed: int = 0
-    part: Part = "test"  # what it is measured on; "validation" is taken from the training images
+    part: Part = "test"  # what it is measured on
     start: Path | None = None  # a float network; None: the shipped one
     methods: Mapping[str, integer.Method] | None = None  # how layers make codes
 
@@ -138,10 +138,13 @@ def _hash(document: Mapping[str, Any]) -> str:
 
 
 def parts(job: Job, dataset: Dataset) -> tuple[Images, Images]:
-    """What a job trains with, and what it is measured on."""
-    train, measured = dataset.train, dataset.test
-    if job.part == "validation":
-        train, measured = split(dataset.train, HOLDOUT, SPLIT_SEED)
+    """What a job trains with, and what it is measured on.
+
+    No training ever sees the validation part, not one that is measured on the test images either:
+    its network may be the start and the teacher of others, which are chosen by that part.
+    """
+    train, validation = split(dataset.train, HOLDOUT, SPLIT_SEED)
+    measured = validation if job.part == "validation" else dataset.test
     if job.recipe.augmentation is not None and isinstance(train, TensorImages):
         train = replace(train, augmentation=job.recipe.augmentation)
     return train, measured
