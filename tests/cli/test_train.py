@@ -30,7 +30,7 @@ def trained(workplace: Path, cli: Run) -> Path:
     write_data(workplace / "data")
     (workplace / "quarters.toml").write_text(DATASET.format(folder=workplace / "data"))
     text = (workplace / "tiny.toml").read_text()
-    (workplace / "tiny.toml").write_text(text.replace('"mnist"', '"quarters.toml", epochs = 6'))
+    (workplace / "tiny.toml").write_text(text.replace('"mnist"', '"quarters.toml", epochs = 15'))
     done = cli("train", "--network", "tiny.toml", "--float", "-o", "float")
     assert done.code == 0, done
     return workplace
@@ -39,7 +39,7 @@ def trained(workplace: Path, cli: Run) -> Path:
 OTHER = "other/model.safetensors"
 FLOAT = ("--pretrained", "float/model.safetensors")
 TERNARY = ("train", "--network", "tiny.toml", "--uniform", "ternary,4,pixel", *FLOAT)
-QUANTISED = (*TERNARY, "--epochs", "6")
+QUANTISED = (*TERNARY, "--epochs", "15")
 
 
 def test_a_training_leaves_its_folder(trained: Path, cli: Run) -> None:
@@ -51,7 +51,7 @@ def test_a_training_leaves_its_folder(trained: Path, cli: Run) -> None:
         "integers.json", "integers.safetensors", "metrics.csv", "model.safetensors", "result.json",
     ]  # fmt: skip
     with Path("out/metrics.csv").open() as stream:
-        assert [row["epoch"] for row in csv.DictReader(stream)] == [str(n) for n in range(1, 7)]
+        assert [row["epoch"] for row in csv.DictReader(stream)] == [str(n) for n in range(1, 16)]
     again = cli(*QUANTISED, "-o", "out")
     assert again.code == 0 and "images right (top-5 100.00 %)" in again.out
     assert "integer model: the same class on " in again.out
@@ -112,7 +112,7 @@ def test_two_processes_train_one_network(trained: Path) -> None:
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port",
         "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "syq_dse",
-        *TERNARY, "--epochs", "12", "-o", "two", "--json",
+        *TERNARY, "--epochs", "20", "-o", "two", "--json",
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -120,7 +120,7 @@ def test_two_processes_train_one_network(trained: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["top1"] > 0.7
-    assert json.loads((trained / "two" / "result.json").read_text())["images"] == 12 * 3 * 128
+    assert json.loads((trained / "two" / "result.json").read_text())["images"] == 20 * 2 * 128
 
 
 def refusals() -> list[tuple[tuple[str, ...], str, int]]:

@@ -79,15 +79,23 @@ def test_a_full_disk_is_named_and_leaves_the_state_before(
     assert run.train(job, data, tmp_path / "out")["epochs"] == 4
 
 
-def test_the_validation_part_is_the_same_for_all(tiny: Path) -> None:
+def pixels(images: Any) -> set[bytes]:
+    return {image.tobytes() for image in images.batch(torch.arange(len(images)), None).numpy()}
+
+
+def test_no_training_sees_the_validation_part(tiny: Path) -> None:
+    """Whatever the seed, and whatever it is measured on: pupils of a network are chosen by it."""
     found = []
-    for seed in (0, 1):
-        train, measured = run.parts(*job_of(tiny, seed=seed, part="validation"))
-        assert (len(train), len(measured)) == (360, 40)
-        found.append(measured.labels)
-    assert torch.equal(*found)
-    job, data = job_of(tiny)
-    assert run.parts(job, data) == (data.train, data.test)
+    for changes in ({"seed": 0}, {"seed": 1}, {"part": "test"}, {"scheme": None, "part": "test"}):
+        job, data = job_of(tiny, **{"part": "validation", **changes})
+        train, measured = run.parts(job, data)
+        assert len(train) == 360
+        found.append((pixels(train), pixels(measured), job.part))
+    held = found[0][1]
+    assert len(held) == 40
+    for train, measured, part in found:
+        assert not train & held and not train & measured
+        assert measured == (held if part == "validation" else pixels(data.test))
 
 
 def test_names_tell_trainings_apart(tiny: Path) -> None:
