@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import tomli_w
 from scipy import stats
@@ -156,7 +157,7 @@ def lines(
         yield f"| {' | '.join(cells)} |"
 
 
-def shown(values: np.ndarray, sign: str) -> str:  # type: ignore[type-arg]
+def shown(values: npt.NDArray[np.float64], sign: str) -> str:
     """Mean and the half width of Student's 95 % interval; in bold where that leaves out zero."""
     half = float(stats.t.ppf(0.975, len(values) - 1)) * values.std(ddof=1) / math.sqrt(len(values))
     text = f"{values.mean():{sign}.2f} +- {half:.2f}"

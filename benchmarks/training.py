@@ -115,7 +115,7 @@ def peer(net: Network) -> Turn:
     """STEPS steps of Brevitas' network, with the same optimizer and batches as ours."""
     shape = net.input_shape
     model = Peer(net)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub has it
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, fused=True)
     images = torch.rand(BATCH * STEPS, shape.c, shape.h, shape.w)
     labels = torch.randint(0, net.file.classes, (BATCH * STEPS,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -22,6 +23,12 @@ def folder(package: str) -> Path:
         return Path(str(resources.files(f"syq_dse.{package}")))
     except ModuleNotFoundError:
         return Path(__file__).resolve().parent.parent / package
+
+
+def cache_folder(kind: str) -> Path:
+    """Where what can be made or had again stays: a folder of the user's cache."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "syq-dse" / kind
 
 
 def names(package: str, subfolder: str = "") -> list[str]:

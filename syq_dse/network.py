@@ -248,8 +248,15 @@ class Node:
         layer = self.layer
         if not isinstance(layer, (Conv, Dense)):
             return 0
-        bias = (not layer.batch_norm) if layer.bias is None else layer.bias
-        return self.weights + self.out_shape.c * (bias + 2 * layer.batch_norm)
+        return self.weights + self.out_shape.c * (self.has_bias + 2 * layer.batch_norm)
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether a bias is trained: said so, or else where there is no batch-norm."""
+        layer = self.layer
+        if not isinstance(layer, (Conv, Dense)):
+            return False
+        return not layer.batch_norm if layer.bias is None else layer.bias
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def _around(low: int, high: int, dtype: torch.dtype) -> tuple[float, float]:
 
 def codes(raised: Tensor, low: int, high: int) -> Tensor:
     """Codes of what is x / s + 0.5; the gradient passes where x / s is `low` to `high`."""
-    found: Tensor = _Codes.apply(raised, low, high)  # type: ignore[no-untyped-call]
+    found: Tensor = _Codes.apply(raised, low, high)  # type: ignore[no-untyped-call]  # torch has no types there
     return found
 
 
@@ -79,7 +79,7 @@ def added(a: Tensor, b: Tensor, factors: tuple[float, float], low: int, high: in
     The gradient passes where the rounded sum is low to high, which is where the hardware does not
     clip.
     """
-    found: Tensor = _Added.apply(a, b, factors, low, high)  # type: ignore[no-untyped-call]
+    found: Tensor = _Added.apply(a, b, factors, low, high)  # type: ignore[no-untyped-call]  # torch has no types there
     return found
 
 

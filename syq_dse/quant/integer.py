@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -136,14 +136,17 @@ def infer(
         own = integers.layers.get(node.name)
         return _layer(node, own, inputs, code_range(scheme, written[node.name]))
 
-    found = _flow(network, _images(network, scheme, images), step, activations)
+    found = flow(network, _images(network, scheme, images), step, activations)
     results = found[network.nodes[-1].name]
     return found if activations else results.reshape(len(results), -1)
 
 
-def _flow(
-    network: Network, images: Ints, step: Callable[[Node, list[Ints]], Ints], keep: bool
-) -> dict[str, Ints]:
+T = TypeVar("T")
+
+
+def flow(
+    network: Network, images: T, step: Callable[[Node, list[T]], T], keep: bool
+) -> dict[str, T]:
     """What each layer writes, by its name; without `keep` only as long as somebody reads it."""
     found = {INPUT: images}
     waiting = {name: len(readers) for name, readers in network.readers.items()}
@@ -160,8 +163,12 @@ def code_range(scheme: Scheme, tensor: Tensor) -> tuple[int, int] | None:
     """Smallest and largest code of a tensor; None for the network's result, never clipped."""
     if tensor.kind == "result":
         return None
-    bits = scheme.bits[tensor.name]
-    return (-(1 << bits - 1), (1 << bits - 1) - 1) if tensor.signed else (0, (1 << bits) - 1)
+    return code_ends(scheme.bits[tensor.name], tensor.signed)
+
+
+def code_ends(bits: int, signed: bool) -> tuple[int, int]:
+    """Smallest and largest code of so many bits."""
+    return _signed(bits) if signed else (0, (1 << bits) - 1)
 
 
 def accumulate(node: Node, integers: LayerIntegers, codes: Ints) -> Ints:
@@ -485,7 +492,7 @@ def draw(
             layers[node.name] = mean_gain(node, read, ranges)
         return _layer(node, layers.get(node.name), inputs, ranges)
 
-    _flow(network, random_images(network, scheme, DRAWN_IMAGES, rng), step, keep=False)
+    flow(network, random_images(network, scheme, DRAWN_IMAGES, rng), step, keep=False)
     return NetworkIntegers(layers=layers)
 
 
@@ -581,8 +588,12 @@ def mean_gain(node: Node, read: tuple[int, int], ranges: tuple[int, int]) -> Poo
         read: range of the codes that are summed.
         ranges: range of the codes that are written.
     """
-    pixels = node.k**2 if isinstance(node.layer, AvgPool) else node.in_shape.pixels
-    return mean_factor(Fraction(max(1, ranges[1]), pixels * max(1, read[1])))
+    return mean_factor(Fraction(max(1, ranges[1]), mean_pixels(node) * max(1, read[1])))
+
+
+def mean_pixels(node: Node) -> int:
+    """Pixels of a window of a mean pool."""
+    return node.k**2 if isinstance(node.layer, AvgPool) else node.in_shape.pixels
 
 
 def mean_factor(factor: Fraction) -> PoolIntegers:

@@ -67,9 +67,7 @@ class Weighted(nn.Module):
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu" if node.layer.relu else "linear")
         first = None if layer is None else weights.first_scales(self.weight, layer)
         self.scale = None if first is None else nn.Parameter(first)
-        biased = node.layer.bias
-        biased = not node.layer.batch_norm if biased is None else biased
-        self.bias = nn.Parameter(torch.zeros(channels)) if biased else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if node.has_bias else None
         self.gain: nn.Parameter | None = None
         self.offset: nn.Parameter | None = None
         if node.layer.batch_norm:
@@ -192,8 +190,7 @@ class Model(nn.Module):
 
     def code_range(self, name: str) -> tuple[int, int]:
         """Smallest and largest code of a tensor at its precision of now."""
-        bits, signed = self.bits[name], self.written[name].signed
-        return (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+        return integer.code_ends(self.bits[name], self.written[name].signed)
 
     def top(self, name: str) -> int:
         """The code of a tensor that stands for its range: the largest, of signed ones 2**(k-1)."""
@@ -246,17 +243,12 @@ class Model(nn.Module):
             keep: return all of them; else those that nobody reads any more are let go.
         """
         steps = self._steps()
-        found = {INPUT: self._input(images)}
-        waiting = {name: len(readers) for name, readers in self.network.readers.items()}
-        for node in self.network.nodes:
-            inputs = [found[name] for name in node.inputs]
+
+        def layer(node: Node, inputs: list[Tensor]) -> Tensor:
             read = [steps.get(self.written[name].name, 1.0) for name in node.inputs]
-            found[node.name] = self._layer(node, inputs, read, steps)
-            for name in node.inputs:
-                waiting[name] -= 1
-                if not keep and not waiting[name]:
-                    del found[name]
-        return found
+            return self._layer(node, inputs, read, steps)
+
+        return integer.flow(self.network, self._input(images), layer, keep)
 
     def _input(self, images: Tensor) -> Tensor:
         dtype = next(self.parameters()).dtype
@@ -285,7 +277,9 @@ class Model(nn.Module):
                 if written is None:
                     return _mean(node, x) * read[0]
                 gain = self.mean_gain(node)
-                raised = _mean(node, x) * (node_pixels(node) * gain.gain / 2**gain.shift) + 0.5
+                raised = (
+                    _mean(node, x) * (integer.mean_pixels(node) * gain.gain / 2**gain.shift) + 0.5
+                )
             case MaxPool():
                 return _max_pool(node, x)
             case Flatten():
@@ -300,7 +294,7 @@ class Model(nn.Module):
         if node.name not in self.ranges:
             return integer.mean_gain(node, self.code_range(before), self.code_range(node.name))
         ratio = Fraction(float(self.step(before))) / Fraction(float(self.step(node.name)))
-        return integer.mean_factor(ratio / node_pixels(node))
+        return integer.mean_factor(ratio / integer.mean_pixels(node))
 
     # State
 
@@ -339,11 +333,6 @@ def _check_state(at: str, got: Tensor, wanted: Tensor) -> None:
         raise InputError(f"{at}: must hold floats, got {got.dtype}")
     if not bool(torch.isfinite(got).all()):
         raise InputError(f"{at}: must be finite")
-
-
-def node_pixels(node: Node) -> int:
-    """Pixels of a window of a mean pool."""
-    return node.k**2 if isinstance(node.layer, AvgPool) else node.in_shape.pixels
 
 
 def _mean(node: Node, x: Tensor) -> Tensor:

@@ -83,5 +83,5 @@ class _Stored(Function):
 
 def stored(scale: Tensor, form: Scale) -> Tensor:
     """The scale that hardware holds; the gradient passes straight through."""
-    value: Tensor = _Stored.apply(scale, form)  # type: ignore[no-untyped-call]
+    value: Tensor = _Stored.apply(scale, form)  # type: ignore[no-untyped-call]  # torch has no types there
     return value

@@ -28,11 +28,12 @@ from syq_dse.quant.integer import (
     LARGEST_SHIFT,
     AddIntegers,
     Integers,
+    Ints,
     LayerIntegers,
     Method,
     NetworkIntegers,
 )
-from syq_dse.quant.model import BATCH_NORM_EPS, Model, Weighted, has_format, node_pixels
+from syq_dse.quant.model import BATCH_NORM_EPS, Model, Weighted, has_format
 
 Floats = npt.NDArray[np.float64]
 
@@ -82,7 +83,11 @@ def streamline(
                 method = methods.get(node.name, "thresholds" if few else "multiply")
                 ranges = model.code_range(node.name)
                 make = _thresholds if method == "thresholds" else _multiply
-                held = make(model, node, held, sums, offsets, ranges)
+                read = model.code_range(model.written[node.inputs[0]].name)
+                try:
+                    held = make(held, sums, offsets, integer.reach(node, held, read), ranges)
+                except InputError as error:
+                    raise InputError(f"{node.name}: {error}") from None
             layers[node.name] = held
         elif isinstance(node.layer, Add) and own:
             layers[node.name] = _shifts(model, node)
@@ -142,18 +147,13 @@ def _double(values: Tensor) -> Floats:
 
 
 def _thresholds(
-    model: Model,
-    node: Node,
-    held: LayerIntegers,
-    sums: Floats,
-    offsets: Floats,
-    ranges: tuple[int, int],
+    held: LayerIntegers, sums: Floats, offsets: Floats, reach: Ints, ranges: tuple[int, int]
 ) -> LayerIntegers:
     """The least accumulator of each code from 1 on; what no accumulator reaches lies one beyond."""
     falls = sums < 0
     codes = np.where(falls[:, None, None, None], -held.codes, held.codes)
     slope = abs(sums)[:, None]
-    reach = integer.reach(node, held, model.code_range(model.written[node.inputs[0]].name))[:, None]
+    reach = reach[:, None]
     wanted = np.arange(1, ranges[1] + 1)
     with np.errstate(divide="ignore", over="ignore"):
         places = np.ceil((wanted - offsets[:, None]) / np.maximum(slope, np.finfo(float).tiny))
@@ -170,12 +170,7 @@ def _thresholds(
 
 
 def _multiply(
-    model: Model,
-    node: Node,
-    held: LayerIntegers,
-    sums: Floats,
-    offsets: Floats,
-    ranges: tuple[int, int],
+    held: LayerIntegers, sums: Floats, offsets: Floats, reach: Ints, ranges: tuple[int, int]
 ) -> LayerIntegers:
     """Gains and offsets that are exact in the middle of the codes, where errors of gains spread."""
     largest = abs(sums).max()
@@ -184,7 +179,6 @@ def _multiply(
     if largest > 0:
         shift = int(np.clip(np.floor(np.log2((most + 0.5) / largest)), 0, LARGEST_SHIFT))
     gains = np.clip(np.rint(np.ldexp(sums, shift)), -most, most)
-    reach = integer.reach(node, held, model.code_range(model.written[node.inputs[0]].name))
     middle = (ranges[0] + ranges[1] + 1) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         at = np.where(sums != 0, (middle - offsets) / sums, 0.0)
@@ -193,7 +187,7 @@ def _multiply(
     if abs(shifted).max() >= 2.0**62:
         channel = int(np.argmax(abs(shifted)))
         raise InputError(
-            f"{node.name}: offsets must fit 62 bits, got {shifted[channel]:.3g} in channel "
+            f"offsets must fit 62 bits, got {shifted[channel]:.3g} in channel "
             f"{channel}; batch-norm scales this channel far more than others"
         )
     return replace(
@@ -259,7 +253,7 @@ def _readout(model: Model) -> Readout:
     if tensor.kind == "result":
         scale = float(model.step(model.written[node.inputs[0]].name))
         if not isinstance(node.layer, Add):
-            scale /= node_pixels(node)
+            scale /= integer.mean_pixels(node)
     else:
         scale = float(model.step(tensor.name))
     return Readout(scale=np.full(classes, scale), offset=np.zeros(classes))

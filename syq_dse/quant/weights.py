@@ -124,11 +124,11 @@ def quantise(
         scale: shape as `scales` has it.
     """
     if layer.weights in ("binary", "ternary"):
-        effective: Tensor = _Syq.apply(  # type: ignore[no-untyped-call]
+        effective: Tensor = _Syq.apply(  # type: ignore[no-untyped-call]  # torch has no types there
             weight, scale, layer.weights, layer.granularity, dead_zone, factor
         )
     else:
-        effective = _Lsq.apply(  # type: ignore[no-untyped-call]
+        effective = _Lsq.apply(  # type: ignore[no-untyped-call]  # torch has no types there
             weight, scale, layer.weights, layer.granularity, factor
         )
     return effective

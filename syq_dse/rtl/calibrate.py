@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -268,8 +267,7 @@ def _synthesise(
 
 def cache_folder() -> Path:
     """Where results of synthesis stay between calibrations."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "syq-dse" / "synthesis"
+    return catalogue.cache_folder("synthesis")
 
 
 def _kept(

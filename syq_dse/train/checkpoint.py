@@ -39,7 +39,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safetensors.safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(DOCUMENT)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:

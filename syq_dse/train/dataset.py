@@ -99,18 +99,12 @@ def load(
             raise InputError(f"{file.name}: has no place of its own; give --data FOLDER")
         train, test = _folders(network, file, data)
     else:
-        where = _Where(file, data, cache or cache_folder(), progress)
+        where = _Where(file, data, cache or catalogue.cache_folder("data"), progress)
         train, test = _in_memory(file, where)
     found = Dataset(name=file.name, train=train, test=test)
     for part, images in (("training", train), ("test", test)):
         _check(network, f"{file.name}, {part} part", images)
     return found
-
-
-def cache_folder() -> Path:
-    """Where downloads stay: the user's cache."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "syq-dse" / "data"
 
 
 @dataclass(frozen=True, slots=True)

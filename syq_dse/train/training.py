@@ -113,7 +113,7 @@ class Training:
         if self.world > 1:
             self.run = nn.parallel.DistributedDataParallel(self.model)
         if settings.compiled:
-            self.run = torch.compile(self.run)  # type: ignore[assignment]
+            self.run = torch.compile(self.run)  # type: ignore[assignment]  # still a module
 
     # The loop
 
@@ -236,7 +236,7 @@ class Training:
         if not math.isfinite(shown):
             self._name_divergence(x, shown)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types there
         self._regularise()
         self.optimizer.step()
         if self.average:
@@ -368,7 +368,7 @@ class Training:
 def _settled(model: Model, device: torch.device) -> Model:
     """On a device, channels innermost: on a CPU convolutions and poolings are faster so."""
     model.to(device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub has it
     return model
 
 

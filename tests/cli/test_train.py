@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from syq_dse import network, scheme
 from syq_dse.quant import integer, integer_file
@@ -65,7 +66,7 @@ def test_the_integers_are_the_network(trained: Path, cli: Run) -> None:
     integers = integer_file.load(Path("out/integers.safetensors"), net, chosen)
     head = json.loads(Path("out/integers.json").read_text())
     found = dataset.load(net)
-    pixels = found.test.batch(np.arange(100), None).numpy()  # type: ignore[arg-type]
+    pixels = found.test.batch(torch.arange(100), None).numpy()
     results = integer.infer(net, chosen, integers, pixels.astype(np.int64))
     logits = results * np.array(head["scale"]) + np.array(head["offset"])
     right = (logits.argmax(1) == found.test.labels.numpy()).mean()
@@ -173,8 +174,6 @@ def _other_network() -> None:
 
 
 def test_a_state_of_torch_starts_a_training(trained: Path, cli: Run) -> None:
-    import torch
-
     state = run.load_float(Path("float/model.safetensors"), network.load("tiny.toml"))
     torch.save({name.replace("/", "."): value for name, value in state.items()}, "float.pt")
     uniform = ("train", "--network", "tiny.toml", "--uniform", "ternary,4,pixel")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syq_dse.quant import activations, scales, weights
-from syq_dse.scheme import GRANULARITIES, WEIGHTS, LayerScheme
+from syq_dse.scheme import GRANULARITIES, WEIGHTS, LayerScheme, Scale
 
 Array = npt.NDArray[np.float64]
 
@@ -207,8 +207,9 @@ def test_formats_pass_the_gradient_through(form: Any) -> None:
 
 
 def test_a_format_survives_zero_scales() -> None:
-    for form, wanted in (("fixed8", 0.0), ("shift", None)):
-        value = scales.stored(torch.zeros(3), form)  # type: ignore[arg-type]
+    forms: list[tuple[Scale, float | None]] = [("fixed8", 0.0), ("shift", None)]
+    for form, wanted in forms:
+        value = scales.stored(torch.zeros(3), form)
         assert torch.isfinite(value).all()
         assert wanted is None or value.tolist() == [wanted] * 3
 

@@ -76,7 +76,11 @@ def test_it_learns(given: tuple[Network, Dataset], text: str) -> None:
 @pytest.mark.parametrize("how", [MODERN, EVERYTHING], ids=["modern", "everything"])
 @pytest.mark.parametrize("after", [1, 7, 10, 13])
 def test_a_break_changes_nothing(
-    given: tuple[Network, Dataset], how: Recipe, after: int, tmp_path: Path
+    given: tuple[Network, Dataset],
+    how: Recipe,
+    after: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Bit for bit, wherever it breaks: in an epoch, between two, before the first."""
     whole = begin(given, how)
@@ -105,7 +109,8 @@ def test_a_break_changes_nothing(
         keep(broken)  # between two steps
         original()
 
-    broken._step, broken._prepare = breaking, saving  # type: ignore[method-assign]
+    monkeypatch.setattr(broken, "_step", breaking)
+    monkeypatch.setattr(broken, "_prepare", saving)
     with pytest.raises(Break):
         broken.train()
     again = begin(given, how)
@@ -155,7 +160,9 @@ def test_distillation_is_hintons(given: tuple[Network, Dataset]) -> None:
     )
 
 
-def test_the_average_follows(given: tuple[Network, Dataset]) -> None:
+def test_the_average_follows(
+    given: tuple[Network, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = begin(given, replace(MODERN, ema=0.5, reestimate=0), epochs=1)
     seen = []
     step = run.optimizer.step
@@ -166,7 +173,7 @@ def test_the_average_follows(given: tuple[Network, Dataset]) -> None:
         return found
 
     first = run.model.weighted["conv1"].weight.detach().clone()
-    run.optimizer.step = noted  # type: ignore[method-assign]
+    monkeypatch.setattr(run.optimizer, "step", noted)
     run.train()
     wanted = first
     for number, weight in enumerate(seen, 1):
@@ -175,7 +182,9 @@ def test_the_average_follows(given: tuple[Network, Dataset]) -> None:
     torch.testing.assert_close(state(run)["conv1/weight"], wanted)
 
 
-def test_rates_formats_and_bits_go_by_the_share_done(given: tuple[Network, Dataset]) -> None:
+def test_rates_formats_and_bits_go_by_the_share_done(
+    given: tuple[Network, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
     how = replace(MODERN, schedule="steps", steps=((0.5, 0.1),), warmup=0.0, scale_rate=1.0)
     how = replace(how, formats_from=0.75, progressive=0.5, learning_rate=0.01)
     run = begin(given, how, epochs=4)
@@ -188,7 +197,7 @@ def test_rates_formats_and_bits_go_by_the_share_done(given: tuple[Network, Datas
         formats = run.model.weighted["conv2"].formats
         seen.append((rates, formats, run.model.bits["conv1"]))
 
-    run._prepare = noted  # type: ignore[method-assign]
+    monkeypatch.setattr(run, "_prepare", noted)
     run.train()
     assert len(seen) == 40
     assert seen[0][0][0] == 0.01 and seen[-1][0][0] == pytest.approx(0.001)
