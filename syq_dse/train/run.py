@@ -75,6 +75,7 @@ class Job:
             "dataset": self.dataset,
             "part": self.part,
             "start_sha256": start_sha256,
+            "methods": records.plain(self.methods),
         }
 
 

@@ -101,9 +101,16 @@ def test_no_training_sees_the_validation_part(tiny: Path) -> None:
 def test_names_tell_trainings_apart(tiny: Path) -> None:
     names = {
         run.name_of(job_of(tiny, **changes)[0])
-        for changes in ({}, {"seed": 1}, {"epochs": 5}, {"part": "validation"}, {"scheme": None})
+        for changes in (
+            {},
+            {"seed": 1},
+            {"epochs": 5},
+            {"part": "validation"},
+            {"scheme": None},
+            {"methods": {"conv1": "multiply"}},
+        )
     }
-    assert len(names) == 5 and all(name.startswith("tiny-") for name in names)
+    assert len(names) == 6 and all(name.startswith("tiny-") for name in names)
 
 
 def test_a_checkpoint_without_our_header(tmp_path: Path) -> None:
