@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import math
 import os
 import signal
@@ -109,9 +110,10 @@ class Training:
             self.average = {n: v.detach().clone() for n, v in model.named_state().items()}
         self.bits = dict(model.bits)
         self.optimizer = _optimizer(self.model, recipe)
-        self.run: nn.Module = self.model
         if self.world > 1:
-            self.run = nn.parallel.DistributedDataParallel(self.model)
+            for value in self.model.named_state().values():
+                dist.broadcast(value.detach(), 0)
+        self.run: nn.Module = self.model
         if settings.compiled:
             self.run = torch.compile(self.run)  # type: ignore[assignment]  # still a module
 
@@ -153,7 +155,7 @@ class Training:
         steps = range(at.step, self.steps_an_epoch)
         for _, (pixels, labels) in zip(steps, self._batches(order, at.step), strict=True):
             self._prepare()
-            loss, correct = self._step(pixels, labels)
+            loss, correct, stop = self._step(pixels, labels, interrupted())
             at.loss += loss * len(labels)
             at.correct += correct
             at.seen += len(labels)
@@ -165,7 +167,7 @@ class Training:
             if now - last > 0.2:
                 report(self, seen / (now - started))
                 last = now
-            if interrupted():
+            if stop:
                 raise KeyboardInterrupt
         check_finite(self.model, self._where())
         at.history.append(
@@ -222,8 +224,8 @@ class Training:
     def _factor(self) -> float:
         return rate_factor(self.recipe, (self.position.steps + 1) / (self.total_steps + 1))
 
-    def _step(self, pixels: Tensor, labels: Tensor) -> tuple[float, float]:
-        """One step; the loss, and how many images were right."""
+    def _step(self, pixels: Tensor, labels: Tensor, stop: bool) -> tuple[float, float, bool]:
+        """One step; the loss, how many images were right, and whether any process shall stop."""
         x = pixels.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
         y = labels.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.mixed):
@@ -232,16 +234,41 @@ class Training:
         loss = F.cross_entropy(logits, y, label_smoothing=self.recipe.label_smoothing)
         if self.teacher is not None:
             loss = self._distilled(loss, logits, x)
+        self.optimizer.zero_grad(set_to_none=True)
         shown = float(loss.detach())
+        if math.isfinite(shown):
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types there
+        correct = float((logits.detach().argmax(1) == y).sum())
+        if self.world > 1:
+            shown, correct, asked = self._join(shown, correct, float(stop))
+            stop = asked > 0
         if not math.isfinite(shown):
             self._name_divergence(x, shown)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types there
         self._regularise()
         self.optimizer.step()
         if self.average:
             self._average()
-        return shown, float((logits.detach().argmax(1) == y).sum())
+        return shown, correct, stop
+
+    @torch.no_grad()
+    def _join(self, *numbers: float) -> list[float]:
+        """Mean over the processes of the gradients, in place, and of some numbers.
+
+        One sum of one tensor, with which the processes also agree on stopping and on divergence:
+        by DistributedDataParallel one of them would leave, and the others wait for it.
+        """
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+        last = torch.tensor(numbers, device=self.device)
+        joined = torch.cat([*(part.flatten() for part in parts), last])
+        dist.all_reduce(joined)
+        joined /= self.world
+        pieces = torch.split(joined, [*(part.numel() for part in parts), len(numbers)])
+        for parameter, piece in zip(trained, pieces[:-1], strict=True):
+            if parameter.grad is not None:
+                parameter.grad.copy_(piece.view_as(parameter))
+        found: list[float] = pieces[-1].tolist()
+        return found
 
     def _distilled(self, loss: Tensor, logits: Tensor, x: Tensor) -> Tensor:
         """Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, 2015."""
@@ -467,6 +494,9 @@ def processes(device: str) -> Iterator[str]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield device
         return
+    # Its functions have the group that there is when it is imported as a default, and would keep
+    # the group's threads alive until the interpreter ends, where they now and then abort it.
+    importlib.import_module("torch.distributed.nn")
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         local = int(os.environ.get("LOCAL_RANK", "0"))

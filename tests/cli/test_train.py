@@ -109,19 +109,43 @@ def test_a_killed_training_goes_on_to_the_same_result(trained: Path, cli: Run) -
         assert not checkpoint.exists()
 
 
-def test_two_processes_train_one_network(trained: Path) -> None:
+def torchrun(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Two processes that train tiny.toml into the folder `two`."""
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port",
         "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "syq_dse",
-        *TERNARY, "--epochs", "20", "-o", "two", "--json",
+        *TERNARY, "-o", "two", "--json", *arguments,
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=trained, env=environment, capture_output=True, text=True, timeout=120
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["top1"] > 0.7
+
+
+def test_two_processes_train_one_network(trained: Path) -> None:
+    done = torchrun(trained, "--epochs", "20")
+    out, err = done.communicate(timeout=120)
+    assert done.returncode == 0, err
+    assert "Warning" not in err
+    assert json.loads(out)["top1"] > 0.7
     assert json.loads((trained / "two" / "result.json").read_text())["images"] == 20 * 2 * 128
+
+
+def test_one_of_two_processes_stops_both(trained: Path) -> None:
+    running = torchrun(trained, "--epochs", "100000")
+    while not (trained / "two" / "metrics.csv").exists():
+        assert running.poll() is None
+        time.sleep(0.1)
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert err.count("interrupted; the state is saved in two") == 2
+    assert (trained / "two" / "checkpoint.safetensors").exists()
 
 
 def refusals() -> list[tuple[tuple[str, ...], str, int]]:
