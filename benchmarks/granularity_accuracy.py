@@ -1,11 +1,15 @@
 """Accuracy of layer-, row-, pixel- and channel-wise scales: what docs/granularity.md shows.
 
     python benchmarks/granularity_accuracy.py --network lenet5 --epochs 3 --seeds 5 --jobs 2
+    python benchmarks/granularity_accuracy.py --network benchmarks/networks/lenet5-plain.toml \
+        --bits 4 --decay 0.3
 
-For each codebook and each precision of activations the learning rate is chosen first, with scales
-of layers, seed 0, on the validation part. All granularities are then trained with that rate and
-several seeds, and measured on the test images. Results go to docs/granularity.csv, a row a
-training; what stands there is not trained again. The trainings' folders stay in runs/granularity.
+Where no float network is shipped one is trained first, with the best of three rates. For each
+codebook and each precision of activations the learning rate is chosen next, with scales of layers
+and seed 0. Both choices are made on the validation part. All granularities are then trained with
+that rate and several seeds, and measured on the test images. Results go to docs/granularity.csv,
+a row a training; what stands there is not trained again. The trainings' folders stay in
+runs/granularity.
 """
 
 from __future__ import annotations
@@ -28,24 +32,49 @@ import pandas as pd
 import tomli_w
 from scipy import stats
 
+from syq_dse import network as networks
 from syq_dse import records
+from syq_dse.quant.scales import mean_magnitude
+from syq_dse.scheme import Granularity
 from syq_dse.search.validation import MALLOC
-from syq_dse.train import recipe
+from syq_dse.train import recipe, run
 
 TABLE = Path(__file__).resolve().parent.parent / "docs" / "granularity.csv"
 FOLDER = Path("runs") / "granularity"
-CODEBOOKS, BITS = ("binary", "ternary"), (2, 4, 8)
-GRANULARITIES = ("layer", "row", "pixel", "channel")
-RATES = (1e-3, 4e-3, 1.5e-2)
-KEYS = ("network", "dataset", "weights", "bits", "granularity", "rate", "epochs", "seed", "part")
+CODEBOOKS = ("binary", "ternary")
+GRANULARITIES: tuple[Granularity, ...] = ("layer", "row", "pixel", "channel")
+RATES = {"float": (5e-4, 2e-3, 8e-3), "modern": (1e-3, 4e-3, 1.5e-2)}
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training."""
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A float network: the shipped one, or one trained here with a weight decay."""
 
-    network: str
+    network: str  # a name or a file
     dataset: str
+    epochs: int = 0  # 0: the shipped one
+    decay: float = 0.0
+    rate: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return "-".join([Path(self.network).stem, *map(str, list(asdict(self).values())[1:])])
+
+    @property
+    def path(self) -> Path:
+        """The file with its tensors."""
+        if not self.epochs:
+            return run.float_checkpoint(networks.load(self.network), self.dataset)
+        return FOLDER / self.name / run.MODEL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One training of the study; its fields are the keys of the table."""
+
+    network: str  # its name
+    dataset: str
+    decay: float  # of the float network; 0: the shipped one
     weights: str
     bits: int
     granularity: str
@@ -59,31 +88,60 @@ class Run:
         return "-".join(str(value) for value in asdict(self).values())
 
 
-def recipe_file(rate: float) -> Path:
-    """The modern recipe at another rate."""
-    path = FOLDER / f"modern-{rate:g}.toml"
+KEYS = tuple(Cell.__dataclass_fields__)
+
+
+def recipe_file(base: str, rate: float, decay: float = 0.0) -> Path:
+    """A shipped recipe at another rate and weight decay."""
+    path = FOLDER / f"{base}-{rate:g}-{decay:g}.toml"
     FOLDER.mkdir(parents=True, exist_ok=True)
-    own = replace(recipe.load("modern"), name=f"modern-{rate:g}", learning_rate=rate)
+    own = replace(recipe.load(base), name=path.stem, learning_rate=rate, decay=decay)
     values = {k: v for k, v in records.plain(own).items() if v is not None}
     records.write_text(path, tomli_w.dumps(values))
     return path
 
 
-def train(run: Run) -> dict[str, object]:
-    """Train in a process of its own; the row of the table."""
-    command = [
-        *(sys.executable, "-m", "syq_dse", "train", "--network", run.network),
-        *("--dataset", run.dataset, "--uniform", f"{run.weights},{run.bits},{run.granularity}"),
-        *("--recipe", str(recipe_file(run.rate)), "--epochs", str(run.epochs)),
-        *("--seed", str(run.seed), "--measure", run.part, "--json"),
-        *("-o", str(FOLDER / run.name)),
-    ]
+def trained(name: str, arguments: list[str]) -> dict[str, float]:
+    """Train in a process of its own; top-1 and loss."""
+    command = [sys.executable, "-m", "syq_dse", "train", *arguments, "--json"]
     environment = {"GLIBC_TUNABLES": MALLOC, **os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        [*command, "-o", str(FOLDER / name)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
     if done.returncode:
-        raise SystemExit(f"{run.name}: {done.stderr.splitlines()[-1]}")
+        raise SystemExit(f"{name}: {done.stderr.splitlines()[-1]}")
     result = json.loads(done.stdout)
-    return {**asdict(run), "top1": result["top1"], "loss": result["loss"]}
+    return {"top1": result["top1"], "loss": result["loss"]}
+
+
+def quantised(start: Start, cell: Cell) -> dict[str, object]:
+    """The row of the table."""
+    arguments = [
+        *("--network", start.network, "--dataset", cell.dataset),
+        *("--uniform", f"{cell.weights},{cell.bits},{cell.granularity}"),
+        *("--recipe", str(recipe_file("modern", cell.rate)), "--epochs", str(cell.epochs)),
+        *("--seed", str(cell.seed), "--measure", cell.part, "--pretrained", str(start.path)),
+    ]
+    return {**asdict(cell), **trained(cell.name, arguments)}
+
+
+def best_start(network: str, dataset: str, epochs: int, decay: float) -> Start:
+    """The float network with the best rate."""
+    tries = []
+    for rate in RATES["float"]:
+        start = Start(network=network, dataset=dataset, epochs=epochs, decay=decay, rate=rate)
+        arguments = [
+            *("--network", network, "--dataset", dataset, "--float", "--epochs", str(epochs)),
+            *("--recipe", str(recipe_file("float", rate, decay)), "--measure", "validation"),
+        ]
+        found = trained(start.name, arguments)["top1"]
+        print(f"float, rate {rate:g}: {found:.4f}", file=sys.stderr, flush=True)
+        tries.append((found, start))
+    return max(tries, key=lambda pair: pair[0])[1]
 
 
 def known() -> pd.DataFrame:
@@ -93,17 +151,18 @@ def known() -> pd.DataFrame:
     return pd.read_csv(TABLE)
 
 
-def complete(runs: list[Run], jobs: int) -> pd.DataFrame:
-    """The table with rows of all runs, which are trained where they are missing."""
+def complete(start: Start, cells: list[Cell], jobs: int) -> pd.DataFrame:
+    """The table with rows of all cells, which are trained where they are missing."""
     table = known()
     have = {tuple(row) for row in table[list(KEYS)].itertuples(index=False)}
-    missing = [run for run in runs if tuple(asdict(run).values()) not in have]
+    missing = [cell for cell in cells if tuple(asdict(cell).values()) not in have]
     with ThreadPoolExecutor(jobs) as pool:
-        for number, row in enumerate(pool.map(train, missing), 1):
-            table = pd.DataFrame([*table.to_dict("records"), row])
+        rows = pool.map(lambda cell: quantised(start, cell), missing)
+        for number, row in enumerate(rows, 1):
+            table = pd.DataFrame([*known().to_dict("records"), row])
             records.write_text(TABLE, table.to_csv(index=False))
             print(f"{number}/{len(missing)} {row['top1']:.4f}", file=sys.stderr, flush=True)
-    return table
+    return known()
 
 
 def select(table: pd.DataFrame, **values: object) -> pd.DataFrame:
@@ -112,42 +171,52 @@ def select(table: pd.DataFrame, **values: object) -> pd.DataFrame:
     return table
 
 
-def study(network: str, dataset: str, epochs: int, seeds: int, jobs: int) -> None:
-    cells = list(itertools.product(CODEBOOKS, BITS))
+def study(start: Start, bits: list[int], epochs: int, seeds: int, jobs: int) -> None:
+    name = networks.load(start.network).name
+    kinds = list(itertools.product(CODEBOOKS, bits))
+
+    def cell(
+        weights: str, bits: int, granularity: str, rate: float, seed: int, part: str = "test"
+    ) -> Cell:
+        return Cell(
+            network=name,
+            dataset=start.dataset,
+            decay=start.decay,
+            weights=weights,
+            bits=bits,
+            granularity=granularity,
+            rate=rate,
+            epochs=epochs,
+            seed=seed,
+            part=part,
+        )
+
     tries = [
-        Run(network, dataset, weights, bits, "layer", rate, epochs, 0, "validation")
-        for weights, bits in cells
-        for rate in RATES
+        cell(*kind, "layer", rate, 0, "validation") for kind in kinds for rate in RATES["modern"]
     ]
-    table = complete(tries, jobs)
+    table = select(complete(start, tries, jobs), network=name, decay=start.decay, epochs=epochs)
     rates = {}
-    for weights, bits in cells:
-        own = select(
-            table, network=network, weights=weights, bits=bits, epochs=epochs, part="validation"
-        )
-        rates[weights, bits] = float(own.loc[own["top1"].idxmax(), "rate"])
+    for weights, width in kinds:
+        own = select(table, weights=weights, bits=width, part="validation")
+        rates[weights, width] = float(own.loc[own["top1"].idxmax(), "rate"])
     wanted = [
-        Run(
-            network, dataset, weights, bits, granularity, rates[weights, bits], epochs, seed, "test"
-        )
+        cell(*kind, granularity, rates[kind], seed)
         for seed in range(seeds)
-        for weights, bits in cells
+        for kind in kinds
         for granularity in GRANULARITIES
     ]
-    table = complete(wanted, jobs)
-    print("\n".join(lines(table, network, epochs, rates)))
+    table = select(complete(start, wanted, jobs), network=name, decay=start.decay, epochs=epochs)
+    print("\n".join(lines(table, f"{name}, {epochs} epochs", rates)))
+    print("\n".join(profile(start)))
 
 
-def lines(
-    table: pd.DataFrame, network: str, epochs: int, rates: dict[tuple[str, int], float]
-) -> Iterator[str]:
+def lines(table: pd.DataFrame, title: str, rates: dict[tuple[str, int], float]) -> Iterator[str]:
     """The table of docs/granularity.md: means, and differences from layer paired by seed."""
     compared = " | ".join(f"{granularity} - layer" for granularity in GRANULARITIES[1:])
-    yield f"| {network}, {epochs} epochs | rate | layer | {compared} |"
+    yield f"| {title} | rate | layer | {compared} |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for (weights, bits), rate in rates.items():
-        own = select(table, network=network, weights=weights, bits=bits, epochs=epochs)
-        own = select(own, rate=rate, part="test").pivot_table(
+        own = select(table, weights=weights, bits=bits, rate=rate, part="test").pivot_table(
             index="seed", columns="granularity", values="top1"
         )
         cells = [f"{weights} x {bits}", f"{rate:g}", shown(100 * own["layer"].to_numpy(), "")]
@@ -164,15 +233,35 @@ def shown(values: npt.NDArray[np.float64], sign: str) -> str:
     return f"**{text}**" if sign and abs(values.mean()) > half else text
 
 
+def profile(start: Start) -> Iterator[str]:
+    """How far mean|W| of the float network's subgroups are apart: deviation over mean."""
+    found = networks.load(start.network)
+    state = run.load_float(start.path, found)
+    weighted = [node.name for node in found.engines if node.has_weights]
+    for name in weighted[1:-1]:
+        weight = state[f"{name}/weight"]
+        means = {kind: mean_magnitude(weight, kind) for kind in GRANULARITIES[1:]}
+        spread = {
+            kind: float(value.std(correction=0) / value.mean()) for kind, value in means.items()
+        }
+        yield f"{name}: mean|W| varies by " + ", ".join(f"{k} {v:.1%}" for k, v in spread.items())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--network", default="lenet5")
+    parser.add_argument("--network", default="lenet5", help="a name or a TOML file")
     parser.add_argument("--dataset", default="fashion-mnist")
+    parser.add_argument("--bits", type=int, nargs="+", default=[2, 4, 8], help="of activations")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--float-epochs", type=int, default=0, help="0: the shipped float network")
+    parser.add_argument("--decay", type=float, default=0.01, help="of the float network")
     asked = parser.parse_args()
-    study(asked.network, asked.dataset, asked.epochs, asked.seeds, asked.jobs)
+    start = Start(network=asked.network, dataset=asked.dataset)
+    if asked.float_epochs:
+        start = best_start(asked.network, asked.dataset, asked.float_epochs, asked.decay)
+    study(start, asked.bits, asked.epochs, asked.seeds, asked.jobs)
 
 
 if __name__ == "__main__":

@@ -31,14 +31,24 @@ class _Codes(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (raised,) = ctx.saved_tensors
-        low, high = _around(*ctx.range, raised.dtype)
-        return torch.ops.aten.hardtanh_backward(grads[0], raised, low, high), None, None
+        low, high = just_outside(ctx.range[0] + 0.5, ctx.range[1] + 0.5, raised.dtype)
+        return _inside(grads[0], raised, low, high), None, None
+
+
+def _inside(grad: Tensor, x: Tensor, low: float, high: float) -> Tensor:
+    """The gradient where x is between low and high, with the strides of x.
+
+    After a flattening the gradient has others, with which poolings take twice as long.
+    """
+    found = torch.empty_like(x)
+    torch.ops.aten.hardtanh_backward.grad_input(grad, x, low, high, grad_input=found)
+    return found
 
 
 @cache
-def _around(low: int, high: int, dtype: torch.dtype) -> tuple[float, float]:
-    """The numbers just outside the range: `hardtanh_backward` cuts off the ends that it gets."""
-    ends = torch.tensor([low + 0.5, high + 0.5], dtype=dtype)
+def just_outside(low: float, high: float, dtype: torch.dtype) -> tuple[float, float]:
+    """The numbers next to a range: `hardtanh_backward` cuts off the ends that it gets."""
+    ends = torch.tensor([low, high], dtype=dtype)
     below, above = torch.nextafter(ends, torch.tensor([-torch.inf, torch.inf], dtype=dtype))
     return float(below), float(above)
 
@@ -49,17 +59,20 @@ def codes(raised: Tensor, low: int, high: int) -> Tensor:
     return found
 
 
+_HALF = torch.tensor(0.5)
+
+
 class _Added(Function):
     @staticmethod
     def forward(
         ctx: Any, a: Tensor, b: Tensor, factors: tuple[float, float], low: int, high: int
     ) -> Tensor:
         of_a, of_b = factors
-        if of_b == 1:
-            a, b, of_a, of_b = b, a, of_b, of_a
-        total = torch.add(a if of_a == 1 else a * of_a, b, alpha=of_b)
-        if of_a % 1 or of_b % 1:
-            total.add_(0.5).floor_()
+        total = torch.add(a, b, alpha=of_b / of_a)  # exact: factors are powers of two
+        if of_a % 1 or of_b % 1:  # in place, since fresh memory costs twice as much
+            torch.add(_HALF, total, alpha=of_a, out=total).floor_()
+        elif of_a != 1:
+            total.mul_(of_a)
         ctx.save_for_backward(total)
         ctx.factors, ctx.range = factors, (low, high)
         return total.clamp(low, high)
@@ -68,9 +81,13 @@ class _Added(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         (total,) = ctx.saved_tensors
         low, high = ctx.range
-        inside = torch.ops.aten.hardtanh_backward(grads[0], total, low - 0.5, high + 0.5)
-        of_a, of_b = (inside if by == 1 else inside * by for by in ctx.factors)
-        return of_a, of_b, None, None, None
+        inside = _inside(grads[0], total, low - 0.5, high + 0.5)
+        of_a, of_b = ctx.factors
+        if of_a == of_b:
+            same = inside.mul_(of_a)
+            return same, same, None, None, None
+        left, right = (inside if by == 1 else inside * by for by in (of_a, of_b))
+        return left, right, None, None, None
 
 
 def added(a: Tensor, b: Tensor, factors: tuple[float, float], low: int, high: int) -> Tensor:

@@ -169,6 +169,11 @@ class Model(nn.Module):
         }
         self.layers = nn.ModuleList(self.weighted.values())
         self.groups, self.level = _added(network) if scheme is not None else ({}, set())
+        self.pooled_first = {
+            name
+            for name in self.weighted
+            if [type(reader.layer) for reader in network.readers.get(name, ())] == [MaxPool]
+        }
         self.ranges: dict[str, Tensor] = {}
         self.held = nn.ParameterList()
         for name in self._ranged() if scheme is not None else ():
@@ -239,13 +244,23 @@ class Model(nn.Module):
     def run(self, images: Tensor, keep: bool = False) -> dict[str, Tensor]:
         """What each layer writes, codes or, of a float network and of the result, real numbers.
 
+        A maximum commutes with rounding, clipping and ReLU, and leaves fewer numbers: layers that
+        only a maximum pool reads are pooled first, as SYQ's authors do. Among equal codes the
+        gradient then goes to the largest number.
+
         Args:
             keep: return all of them; else those that nobody reads any more are let go.
         """
         steps = self._steps()
+        pooled_first = set() if keep else self.pooled_first
 
         def layer(node: Node, inputs: list[Tensor]) -> Tensor:
             read = [steps.get(self.written[name].name, 1.0) for name in node.inputs]
+            if node.name in pooled_first:
+                return self._raised(node, inputs, read, steps)
+            if node.inputs[0] in pooled_first:
+                before = self.network.by_name[node.inputs[0]]
+                return self._activated(before, _max_pool(node, inputs[0]), steps)
             return self._layer(node, inputs, read, steps)
 
         return integer.flow(self.network, self._input(images), layer, keep)
@@ -263,30 +278,41 @@ class Model(nn.Module):
     def _layer(
         self, node: Node, inputs: list[Tensor], read: list[Step], steps: Mapping[str, Step]
     ) -> Tensor:
-        x, layer = inputs[0], node.layer
-        written = steps.get(node.name)  # of the result, and of float networks, there is none
-        match layer:
-            case Conv() | Dense():
-                raised = self.weighted[node.name](x, read[0], written)
-            case Add():
-                if written is not None:
-                    factors = float(read[0]) / float(written), float(read[1]) / float(written)
-                    return activations.added(x, inputs[1], factors, *self.code_range(node.name))
-                raised = x * read[0] + inputs[1] * read[1] if steps else x + inputs[1]
-            case AvgPool() | GlobalAvgPool():
-                if written is None:
-                    return _mean(node, x) * read[0]
-                gain = self.mean_gain(node)
-                raised = (
-                    _mean(node, x) * (integer.mean_pixels(node) * gain.gain / 2**gain.shift) + 0.5
-                )
+        x, written = inputs[0], steps.get(node.name)
+        match node.layer:
             case MaxPool():
                 return _max_pool(node, x)
             case Flatten():
                 return x.flatten(1)
-        if written is not None:
+            case Add() if written is not None:
+                factors = float(read[0]) / float(written), float(read[1]) / float(written)
+                return activations.added(x, inputs[1], factors, *self.code_range(node.name))
+        return self._activated(node, self._raised(node, inputs, read, steps), steps)
+
+    def _raised(
+        self, node: Node, inputs: list[Tensor], read: list[Step], steps: Mapping[str, Step]
+    ) -> Tensor:
+        """What stands before rounding, clipping and ReLU."""
+        x = inputs[0]
+        written = steps.get(node.name)  # of the result, and of float networks, there is none
+        found: Tensor
+        match node.layer:
+            case Conv() | Dense():
+                found = self.weighted[node.name](x, read[0], written)
+            case Add():
+                found = x * read[0] + inputs[1] * read[1] if steps else x + inputs[1]
+            case _:
+                found = _mean(node, x)
+                if written is None:
+                    return found * read[0]
+                gain = self.mean_gain(node)
+                found = found * (integer.mean_pixels(node) * gain.gain / 2**gain.shift) + 0.5
+        return found
+
+    def _activated(self, node: Node, raised: Tensor, steps: Mapping[str, Step]) -> Tensor:
+        if node.name in steps:
             return activations.codes(raised, *self.code_range(node.name))
-        return F.relu(raised) if not steps and getattr(layer, "relu", False) else raised
+        return F.relu(raised) if not steps and getattr(node.layer, "relu", False) else raised
 
     def mean_gain(self, node: Node) -> integer.PoolIntegers:
         """The integers with which a mean pool makes codes."""
@@ -336,8 +362,8 @@ def _check_state(at: str, got: Tensor, wanted: Tensor) -> None:
 
 
 def _mean(node: Node, x: Tensor) -> Tensor:
-    if isinstance(node.layer, GlobalAvgPool):
-        return x.mean((2, 3), keepdim=True)
+    if isinstance(node.layer, GlobalAvgPool):  # not x.mean, whose gradient is channels outermost
+        return F.avg_pool2d(x, (node.in_shape.h, node.in_shape.w))
     return F.avg_pool2d(x, node.k, node.stride)
 
 

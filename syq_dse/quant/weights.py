@@ -28,6 +28,7 @@ from torch.autograd import Function
 from torch.nn import functional as F
 
 from syq_dse.quant import scales
+from syq_dse.quant.activations import just_outside
 from syq_dse.scheme import Granularity, LayerScheme, weight_max
 
 DeadZone = Literal["code", "scaled"]
@@ -96,19 +97,20 @@ class _Lsq(Function):
     ) -> Tensor:
         step, largest = scale.clamp(min=LEAST_STEP), weight_max(kind)
         places = weight / step
-        clipped = (places.abs() - largest).sign_().clamp_(min=0)
         code = torch.round(places).clamp_(-largest, largest)
-        inside = clipped.neg_().add_(1)
-        ctx.save_for_backward(torch.addcmul(code, places, inside, value=-1), inside)
+        ctx.save_for_backward(places, code)
+        ctx.ends = just_outside(-largest, largest, places.dtype)
         ctx.granularity, ctx.factor = granularity, factor
-        return code.mul_(step * factor)
+        return code * (step * factor)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        off, inside = ctx.saved_tensors
-        of_scale = scales.over_subgroups(grad * off, ctx.granularity).mul_(ctx.factor)
-        return (grad * inside).mul_(ctx.factor), of_scale, None, None, None, None
+        places, code = ctx.saved_tensors
+        inside = torch.ops.aten.hardtanh_backward(grad, places, *ctx.ends)
+        along = (grad * code).addcmul_(inside, places, value=-1)
+        of_scale = scales.over_subgroups(along, ctx.granularity).mul_(ctx.factor)
+        return inside.mul_(ctx.factor), of_scale, None, None, None, None
 
 
 def quantise(
