@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from syq_dse.cost.integers import Ints
 
 
@@ -20,6 +23,7 @@ class Memory:
     registered: bool = True  # the read port has a register; a block memory always has
     rare: float = 0.5  # of a constant's columns: the share of the rarer bit
     alike: Any = 0  # of a constant's columns: those that repeat another
+    different: Any = None  # of known constants: columns of all banks that repeat no other
     in_luts: bool = False  # read in the cycle of its address, which only LUTs do
 
 
@@ -36,6 +40,21 @@ class Counts:
     memories: tuple[Memory, ...] = ()
     dram_bits: Any = 0  # read from DRAM for one image
     work: Mapping[str, Any] = field(default_factory=dict)  # for one image, by name of energy price
+
+
+def different_columns(words: npt.NDArray[np.int64], width: int) -> int:
+    """Columns of a table of constants that are neither constant, nor equal or inverse to another.
+
+    Args:
+        words: shape (depth, values a word), of `width` bits each.
+
+    >>> different_columns(np.array([[0b0001], [0b0110], [0b0101]]), 4)  # the lowest, the third
+    2
+    """
+    bits = words[:, :, None] >> np.arange(width) & 1
+    columns = bits.reshape(len(words), -1).astype(np.uint8)
+    columns = np.packbits(columns ^ columns[0], axis=0)
+    return len({column.tobytes() for column in columns.T} - {bytes(len(columns))})
 
 
 def tree_bits(operands: Ints, width: Ints) -> tuple[Ints, Ints]:

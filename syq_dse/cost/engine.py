@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from syq_dse.cost.counts import Counts
 from syq_dse.cost.folding import Folding, Geometry, RamStyle, ResType, word_channels
 from syq_dse.cost.fpga import Pricing, Resources, resources
@@ -43,8 +46,12 @@ def mac_unit(
     pe: Ints,
     simd: Ints,
     res: ResType,
+    codes: npt.NDArray[np.int64] | None = None,
 ) -> Resources:
-    counts = mac(geo, layer, bits, pe, simd, res, pricing.family.multiplier)
+    """Args:
+    codes: where they are constants and known, of one folding, shape (pe, simd).
+    """
+    counts = mac(geo, layer, bits, pe, simd, res, pricing.family.multiplier, codes)
     return resources("mac", counts, pricing)
 
 

@@ -186,7 +186,10 @@ def distributed(memory: Memory, family: Family) -> Resources:
     word = depth <= 1
     out = _empty(width, depth, banks)
     if memory.constant:
-        taken = table_luts(width - memory.alike, depth, family, memory.rare)
+        columns, rare = width - memory.alike, memory.rare
+        if memory.different is not None:  # of all banks
+            columns, rare, banks = memory.different + 0 * width, 0.0, 1 + 0 * banks
+        taken = table_luts(columns, depth, family, rare)
     else:
         stores, (joins, halves) = _lutram(width, depth, family)
         out[..., LUTRAM] = np.where(word, 0, stores * banks)
@@ -207,12 +210,12 @@ def table_luts(width: Ints, depth: Ints, family: Family, rare: float = 0.5) -> t
     tables of 2 to 4096 words.
 
     Args:
-        rare: share of the rarer bit of a column.
+        rare: share of the rarer bit of a column; 0 where all columns differ.
     """
     different = width + depth * 0.0
     for words in range(1, FEW_WORDS + 1):
         here = depth == words
-        if here.any():
+        if here.any() and rare:
             classes = _columns(words, rare)
             drawn = (-np.expm1(np.multiply.outer(width, classes[1]))) @ classes[0]
             different = np.where(here, drawn, different)

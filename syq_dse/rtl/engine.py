@@ -12,10 +12,18 @@ from syq_dse.cost import engine, folding, parameters, timing
 from syq_dse.cost.counts import Memory
 from syq_dse.cost.estimate import check_foldings, check_interval, geometries
 from syq_dse.cost.folding import Folding, Geometry
-from syq_dse.cost.fpga import Pricing, Resources, as_mapping, chosen_style, settled
+from syq_dse.cost.fpga import (
+    Pricing,
+    Resources,
+    as_mapping,
+    chosen_style,
+    resources,
+    settled,
+)
 from syq_dse.cost.integers import ints
 from syq_dse.cost.units import fifo as fifos
 from syq_dse.cost.units import pool as pools
+from syq_dse.cost.units import requant as requants
 from syq_dse.cost.units.mac import mac_shape, subgroups, sum_bits
 from syq_dse.cost.units.pool import Gain
 from syq_dse.cost.units.weights import weights
@@ -31,7 +39,7 @@ from syq_dse.rtl.pool import MeanPool as MeanPoolUnit
 from syq_dse.rtl.requant import Multiply, Thresholds
 from syq_dse.rtl.scale import Scale
 from syq_dse.rtl.stream import Unit
-from syq_dse.rtl.weights import Weights, packed
+from syq_dse.rtl.weights import Weights, packed, unpacked
 from syq_dse.rtl.window import Window
 from syq_dse.scheme import LayerScheme, Scheme, Tensor, normal, tensors, weight_bits
 
@@ -47,7 +55,7 @@ class Instance:
     unit: str  # one of prices.UNITS
     hardware: Unit
     parameters: Parameters
-    resources: Resources  # as the cost model counts them: fpga.COLUMNS and HALVES
+    resources: Resources  # as the cost model counts them, of these constants: COLUMNS and HALVES
 
     @property
     def estimate(self) -> Mapping[str, int]:
@@ -174,12 +182,15 @@ class _Builder:
         )  # fmt: skip
         shape = mac_shape(geo, layer, bits, fold, family.multiplier)
         words = weight_words(self.network, node, geo, layer, fold, of.codes)
+        codes = None
+        if shape.constant:
+            codes = unpacked(words[0], layer.weights, fold.pe * fold.simd).reshape(fold.pe, -1)
         chain.append(
             self._instance(
                 "mac",
                 Mac(shape, family, words[0] if shape.constant else None),
                 parameters.mac(shape, fold),
-                engine.mac_unit(self.pricing, geo, layer, bits, pe, simd, fold.res_type),
+                engine.mac_unit(self.pricing, geo, layer, bits, pe, simd, fold.res_type, codes),
             )
         )  # fmt: skip
         if layer.multiplies_partial_sums:
@@ -252,7 +263,7 @@ class _Builder:
         self, geo: Geometry, acc: int, out: Tensor, out_bits: int, fold: Folding, of: LayerIntegers
     ) -> Instance:
         pricing, period = self.pricing, geo.fan_in // fold.simd
-        pe = ints([fold.pe])
+        dsp, sizes = fold.res_type == "dsp", (ints([fold.pe]), ints([period]))
         method, counts = engine.requant_method(pricing, geo, acc, out, out_bits, fold)
         if of.method != method:
             raise InputError(
@@ -263,6 +274,8 @@ class _Builder:
         hardware: Unit
         if method == "thresholds":
             assert of.thresholds is not None
+            known = np.array(of.thresholds, dtype=np.int64)
+            counts = requants.thresholds(acc, out_bits, geo.c_out, *sizes, known=known)
             hardware = Thresholds(
                 acc, out_bits, geo.c_out, pe=fold.pe, period=period,
                 thresholds=[[int(t) for t in row] for row in of.thresholds],
@@ -270,20 +283,23 @@ class _Builder:
             )  # fmt: skip
         else:
             assert of.gains is not None and of.offsets is not None and of.shift is not None
+            gains = np.array(of.gains, dtype=np.int64), np.array(of.offsets, dtype=np.int64)
+            port = pricing.family.multiplier[0]
+            counts = requants.multiply(
+                acc, out_bits, geo.c_out, *sizes, dsp=dsp, port=port, known=gains
+            )
             hardware = Multiply(
                 acc, out_bits, geo.c_out, pe=fold.pe, period=period,
                 gains=[int(g) for g in of.gains], offsets=[int(o) for o in of.offsets],
-                shift=of.shift, signed=out.signed, dsp=fold.res_type == "dsp",
+                shift=of.shift, signed=out.signed, dsp=dsp,
                 style=styles, family=pricing.family,
             )  # fmt: skip
         return self._instance(
             "requant",
             hardware,
             {"method": method} | parameters.requant(geo, acc, out_bits, fold),
-            engine.requant_unit(
-                pricing, geo, acc, out, out_bits, pe, ints([fold.simd]), fold.res_type
-            ),
-        )  # fmt: skip
+            resources("requant", counts, pricing),
+        )
 
     def plain(self, of: object) -> Engine:
         """The engine of an addition or a pool."""

@@ -10,6 +10,7 @@ from amaranth import Module, Signal
 
 from syq_dse.rtl.memory import Memory
 from syq_dse.rtl.stream import Unit
+from syq_dse.scheme import weight_bits
 from syq_dse.target import Family
 
 
@@ -80,3 +81,16 @@ def packed(codes: npt.NDArray[np.int64], bits: int) -> list[int]:
     rows = planes.reshape(len(codes), -1).astype(np.uint8)
     found = np.packbits(rows, axis=1, bitorder="little")
     return [int.from_bytes(row.tobytes(), "little") for row in found]
+
+
+def unpacked(word: int, codebook: str, count: int) -> npt.NDArray[np.int64]:
+    """The values of the codes in a word.
+
+    >>> unpacked(0b11_01_00, "ternary", 3).tolist()
+    [0, 1, -1]
+    """
+    bits = weight_bits(codebook)
+    fields = np.array([word >> bits * i & (1 << bits) - 1 for i in range(count)], dtype=np.int64)
+    if codebook == "binary":
+        return 2 * fields - 1
+    return np.where(fields >> bits - 1, fields - (1 << bits), fields)

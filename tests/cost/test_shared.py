@@ -9,6 +9,7 @@ from syq_dse.cost.integers import range_bits
 from syq_dse.cost.units import shared
 from syq_dse.cost.units.shared import Selections
 from syq_dse.cost.units.trees import tree
+from syq_dse.scheme import weight_max
 
 DRAWS = 100
 
@@ -67,4 +68,36 @@ def test_ternary_differences(trees: int) -> None:
         w = {tuple(row) for row in rng.integers(-1, 2, (trees, n))} - {(0,) * n}
         counts.append(sum(range_bits(-15 * row.count(-1), 15 * row.count(1)) for row in w))
     error = 4 * np.std(counts) / DRAWS**0.5 + 0.1
-    assert abs(np.mean(counts) - shared.ternary_differences(n, (0, 15), trees).ff) <= error
+    found = shared.random_ternary_differences(n, (0, 15), trees)
+    assert abs(np.mean(counts) - shared.ternary_differences((0, 15), *found).ff) <= error
+
+
+@pytest.mark.parametrize("codebook", ["binary", "ternary", "int4"])
+@pytest.mark.parametrize("activation", [(0, 1), (0, 15), (-8, 7)])
+@pytest.mark.parametrize(("pes", "n"), [(3, 4), (8, 9), (4, 27), (1, 64)])
+def test_known_codes_are_the_expected_ones_in_the_mean(
+    codebook: str, activation: tuple[int, int], pes: int, n: int
+) -> None:
+    """What is counted for codes that are known, against the mean over all codes."""
+    rng = np.random.default_rng([pes, n])
+    most, ones = weight_max(codebook), activation == (0, 1)
+    counts = []
+    for _ in range(DRAWS):
+        codes = rng.integers(-most, most + 1, (pes, n))
+        if codebook == "binary":
+            codes = rng.integers(0, 2, (pes, n)) * 2 - 1
+        counts.append(shared.known_sums(codes, codebook, activation, ones))
+    found = np.array(shared._constant_sums(n, codebook, activation, ones, pes))
+    error = 4 * np.std(counts, axis=0) / DRAWS**0.5 + 0.1
+    # the mean of joined planes, and of the codes' sums past 64 operands, is approximate
+    error += (0.06 if codebook == "int4" else 0.03) * found.sum()
+    assert (np.abs(np.mean(counts, axis=0) - found) <= error).all()
+
+
+def test_known_codes_all_different_registers() -> None:
+    """Two PEs of the same codes are one."""
+    codes = np.random.default_rng(0).integers(-1, 2, (4, 12))
+    twice = np.concatenate([codes, codes[::-1]])
+    for codebook in ("ternary", "int3"):
+        once = shared.known_sums(codes, codebook, (0, 7), False)
+        assert shared.known_sums(twice, codebook, (0, 7), False) == once

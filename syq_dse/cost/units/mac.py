@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 
 from syq_dse.cost.counts import Counts
 from syq_dse.cost.folding import Folding, Geometry, ResType, all_at_once
@@ -21,7 +22,7 @@ from syq_dse.cost.integers import (
     range_bits,
 )
 from syq_dse.cost.units.carries import carry_pairs, short_bits
-from syq_dse.cost.units.shared import constant_sums
+from syq_dse.cost.units.shared import Expected, constant_sums, known_sums
 from syq_dse.cost.units.trees import adder_bits, trees_of
 from syq_dse.scheme import LayerScheme, weight_bits, weight_max
 
@@ -165,10 +166,15 @@ def mac(
     simd: Ints,
     res_type: ResType,
     multiplier: tuple[int, int],
+    codes: npt.NDArray[np.int64] | None = None,
 ) -> Counts:
     """Counts of pe adder trees over simd products, and of their accumulators.
 
     The hardware is rtl/mac.py: a register after every level of a tree.
+
+    Args:
+        codes: where they are constants and known, shape (pe, simd) of the one folding; else counts
+            of constants are the mean over all codes.
     """
     weights, code = layer.weights, weight_bits(layer.weights)
     groups = geo.groups_at_once(pe)
@@ -278,8 +284,14 @@ def mac(
     constant = all_at_once(geo, pe, simd) & (dsp == 0)
     lut |= {"logic_bits": pe * 0, "codes": 1 * ~constant}
     if constant.any():
-        found = constant_sums(n, weights, activation, ones, pe // groups, constant)
-        kept = {name: np.rint(groups * sums * of).astype(np.int64) for name, of in found.items()}
+        if codes is None:
+            found = constant_sums(n, weights, activation, ones, pe // groups, constant)
+            found = {name: groups * sums * of for name, of in found.items()}
+        else:
+            of_group = codes.reshape(int(groups[0]), -1, int(sums[0]), int(n[0]))
+            parts = of_group.transpose(0, 2, 1, 3).reshape(-1, of_group.shape[1], int(n[0]))
+            found = _all_known(parts, weights, activation, ones)
+        kept = {name: np.rint(of).astype(np.int64) for name, of in found.items()}
         registers = np.where(constant, kept.pop("ff"), registers)
         kept["valid_bits"] = stages
         lut = {name: np.where(constant, kept.get(name, 0), bits) for name, bits in lut.items()}
@@ -291,6 +303,15 @@ def mac(
         dsp=dsp,
         work={"product_bits": operations * bits * code, "adder_bits": operations * out},
     )
+
+
+def _all_known(
+    parts: npt.NDArray[np.int64], codebook: str, activation: Range, ones: bool
+) -> dict[str, npt.NDArray[np.float64]]:
+    """`known_sums` of all groups and sums, shape (sums, PEs of a group, products)."""
+    found = [known_sums(codes, codebook, activation, ones) for codes in parts]
+    totals = np.sum(found, axis=0)
+    return {name: totals[i : i + 1] for i, name in enumerate(Expected._fields)}
 
 
 def operand_range(bits: int, signed: bool, factor: int = 1) -> Range:

@@ -6,8 +6,9 @@ import math
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from syq_dse.cost.counts import Counts, Memory
+from syq_dse.cost.counts import Counts, Memory, different_columns
 from syq_dse.cost.integers import Ints, cdiv, clog2, divisors, ints
 from syq_dse.cost.selects import selectors
 
@@ -60,8 +61,50 @@ CONSTANT_PRODUCT_BITS = 2
 a multiple of 4, and so on."""
 
 
+IntArray = npt.NDArray[np.int64]
+
+
+def threshold_words(acc: int, of: IntArray) -> IntArray:
+    """What stands in a table for thresholds of any size: accumulator + word overflows at them."""
+    highest = (1 << acc - 1) - 1
+    return highest - np.clip(of - 1, -highest - 1, highest)
+
+
+def tree_nodes(bits: int) -> IntArray:
+    """The threshold, by its place in ascending order, of each node of the search but the first, 0.
+
+    >>> tree_nodes(3).tolist()
+    [3, 1, 5, 0, 2, 4, 6]
+    """
+    levels = [(2 * np.arange(2**level) + 1) * 2 ** (bits - 1 - level) for level in range(bits)]
+    return np.concatenate(levels) - 1
+
+
+def _known_columns(acc: int, bits: int, of: IntArray, pe: int, g: int, serial: bool) -> list[int]:
+    """Columns that differ, of the tables that `thresholds` counts, in all their banks."""
+    words = threshold_words(acc, of)[:, tree_nodes(bits)]
+    folds = words.reshape(-1, pe, words.shape[1])
+    if not serial:
+        levels = [slice(2**level - 1, 2 ** (level + 1) - 1) for level in range(bits)]
+        return [0] + [
+            sum(different_columns(folds[:, p, level].reshape(-1, 1), acc) for p in range(pe))
+            for level in levels
+        ]
+    if bits > 1:  # of the node that there is not
+        folds = np.concatenate([~folds[:, :, :1] & (1 << acc) - 1, folds], axis=2)
+    banks = folds.reshape(len(folds), pe // g, -1)
+    found = sum(different_columns(banks[:, i].reshape(-1, 1), acc) for i in range(pe // g))
+    return [found] + [0] * bits
+
+
 def thresholds(
-    acc: int, bits: int, channels: int, pe: Ints, period: Ints, alike: int = 0
+    acc: int,
+    bits: int,
+    channels: int,
+    pe: Ints,
+    period: Ints,
+    alike: int = 0,
+    known: IntArray | None = None,
 ) -> Counts:
     """Counts of a binary search over 2**bits - 1 thresholds a channel.
 
@@ -74,6 +117,7 @@ def thresholds(
         acc: bits of the accumulator.
         channels: output channels, each with thresholds of its own.
         alike: high bits of thresholds that are equal (`repeated`).
+        known: the thresholds of the one folding, shape (channels, 2**bits - 1), ascending.
     """
     pe, period = np.broadcast_arrays(ints(pe), ints(period))
     folds = channels // pe
@@ -86,6 +130,9 @@ def thresholds(
     words = folds * g * (2**bits if bits > 1 else 1)
     tables = [(np.where(serial, words, 1), banks)]
     tables += [(np.where(serial, 1, folds * 2**level), pe) for level in range(bits)]
+    different: list[int | None] = [None] * len(tables)
+    if known is not None:
+        different = [*_known_columns(acc, bits, known, int(pe[0]), int(g[0]), bool(serial[0]))]
     passed = pe * (acc * (bits - 1) + bits * (bits - 1) // 2) + bits - 1 + (bits - 1) * clog2(folds)
     return Counts(
         lut={
@@ -107,10 +154,11 @@ def thresholds(
                 banks=of,
                 constant=True,
                 alike=alike,
+                different=columns,
                 registered=False,
                 in_luts=index == 1,  # of a pipeline's first level
             )
-            for index, (depth, of) in enumerate(tables)
+            for index, ((depth, of), columns) in enumerate(zip(tables, different, strict=True))
         ),
     )
 
@@ -124,6 +172,7 @@ def multiply(
     dsp: bool,
     port: int,
     alike: int = 0,
+    known: tuple[IntArray, IntArray] | None = None,
 ) -> Counts:
     """Counts of multiply, add, shift, clip with a gain and an offset a channel.
 
@@ -134,6 +183,7 @@ def multiply(
         dsp: multiply in DSPs; else in LUTs.
         port: width of the DSP's wider operand [bits].
         alike: high bits of thresholds, and so of offsets, that are equal (`repeated`).
+        known: gains and offsets of the one folding, shape (channels,).
     """
     pe, period = np.broadcast_arrays(ints(pe), ints(period))
     folds = channels // pe
@@ -142,9 +192,30 @@ def multiply(
     turns = turn_bits(folds, g)
     place = clog2(folds * g)
     product = acc + GAIN_BITS
+    # a digit in three of a constant is not 0, and takes an adder; all but the first
+    digits: Ints = count * (GAIN_BITS - GAIN_ALIKE) // 3 - count
+    spare: Ints = count * CONSTANT_PRODUCT_BITS
+    different: list[int | None] = [None, None]
+    if known is not None:
+        words = [of.reshape(-1, int(count[0]), int(g[0])).transpose(0, 2, 1) for of in known]
+        different = [
+            different_columns(of.reshape(-1, int(count[0])), width)
+            for of, width in zip(words, (GAIN_BITS, product), strict=True)
+        ]
+        gains = [int(gain) for gain in known[0]]
+        digits = ints([sum(max(0, signed_digits(gain) - 1) for gain in gains)])
+        spare = ints([sum(GAIN_BITS - gain.bit_length() + trailing(gain) for gain in gains)])
     tables = tuple(
-        Memory(width=count * width, depth=folds * g, constant=True, alike=count * same)
-        for width, same in ((GAIN_BITS, GAIN_ALIKE), (product, alike))
+        Memory(
+            width=count * width,
+            depth=folds * g,
+            constant=True,
+            alike=count * same,
+            different=columns,
+        )
+        for width, same, columns in zip(
+            (GAIN_BITS, product), (GAIN_ALIKE, alike), different, strict=True
+        )
     )
     dsps = ints(parts(acc, port) if dsp else 0)
     variable = folds * g > 1
@@ -162,18 +233,29 @@ def multiply(
         rows, joins = booth_bits(acc, GAIN_BITS)
         lut["row_bits"] = np.where(variable, count * rows, 0)
         lut["adder_bits"] = lut["adder_bits"] + np.where(variable, count * joins, 0)
-        # a digit in three of a constant is not 0, and takes an adder; all but the first
-        lut["constant_bits"] = np.where(
-            variable, 0, count * acc * (GAIN_BITS - GAIN_ALIKE - 3) // 3
-        )
-    spare = 0 if dsp else np.where(variable, 0, CONSTANT_PRODUCT_BITS)
+        lut["constant_bits"] = np.where(variable, 0, acc * digits)
+    spare = np.where(variable | dsp, 0, spare)
     flags = 3 + 2 * (g > 1) - (g == 2)  # of two lanes the place's lowest bit is the first flag
     return Counts(
         lut=lut,
-        ff=flags + turns + place + count * (acc + product - spare) + (2 * pe - count) * bits,
+        ff=flags + turns + place + count * (acc + product) - spare + (2 * pe - count) * bits,
         dsp=count * dsps,
         memories=tables,
     )
+
+
+def signed_digits(number: int) -> int:
+    """Digits that are not 0 of a number in base 2 with digits -1, 0 and 1, the fewest there are.
+
+    >>> [signed_digits(n) for n in (0, 1, 7, 11)]  # 8 - 1, 8 + 4 - 1
+    [0, 1, 2, 3]
+    """
+    return (number ^ 3 * number).bit_count()
+
+
+def trailing(number: int) -> int:
+    """Zeros at the end of a number in base 2; none of 0."""
+    return max(0, (number & -number).bit_length() - 1)
 
 
 def parts(bits: int, port: int) -> int:

@@ -10,6 +10,7 @@ from syq_dse.rtl.mac import Mac
 from syq_dse.rtl.samples import Sample
 from syq_dse.rtl.samples.engines import UNROLLED, draw_engine, unrolled
 from syq_dse.rtl.samples.weights import draw_words
+from syq_dse.rtl.weights import unpacked
 from syq_dse.scheme import weight_bits
 from syq_dse.target import Family
 
@@ -21,6 +22,10 @@ def draw(rng: np.random.Generator, family: Family) -> Sample:
         engine = unrolled(rng)
     geo, fold = engine.geo, engine.fold
     shape = mac_shape(geo, engine.layer, engine.bits, fold, family.multiplier)
+    word = codes = None
+    if shape.constant:
+        (word,) = draw_words(rng, shape.codebook, 1, fold.pe * fold.simd)
+        codes = unpacked(word, shape.codebook, fold.pe * fold.simd).reshape(fold.pe, fold.simd)
     counts = mac(
         geo,
         engine.layer,
@@ -29,10 +34,8 @@ def draw(rng: np.random.Generator, family: Family) -> Sample:
         ints([fold.simd]),
         fold.res_type,
         family.multiplier,
+        codes,
     )
-    word = None
-    if shape.constant:
-        (word,) = draw_words(rng, shape.codebook, 1, fold.pe * fold.simd)
     return Sample(
         parameters={
             "weights": shape.codebook,

@@ -55,30 +55,33 @@ def _draw(rng: np.random.Generator, family: Family) -> Sample | None:
     alike = costs.repeated(acc, geo.fan_in)
     centre, spread = _sums(rng, acc, geo.fan_in, channels)
     if searches:
-        counts = costs.thresholds(acc, bits, channels, ints([pe]), ints([period]), alike)
         count = 2**bits - 1
         steps = np.arange(count) - (count - 1) / 2 + rng.uniform(-0.5, 0.5, (channels, count))
         places = np.rint(centre[:, None] + spread[:, None] * steps * (4 / (count + 1)))
         half = 1 << acc - 1
         drawn = np.sort(np.clip(places, 1 - half, half - 1), axis=1).astype(np.int64)
+        counts = costs.thresholds(acc, bits, channels, ints([pe]), ints([period]), alike, drawn)
         unit = Thresholds(
             acc, bits, channels, thresholds=drawn.tolist(), style=_styles(counts, style), **seeded
         )
     else:
         port = family.multiplier[0]
-        counts = costs.multiply(acc, bits, channels, ints([pe]), ints([period]), dsp, port, alike)
         half = 1 << acc + costs.GAIN_BITS - 1
         most = (1 << costs.GAIN_BITS - 1) - 1
         factors = 2**bits / (4 * spread)
         shift = int(np.clip(np.floor(np.log2(most / factors.max())), 0, 40))
         gains = np.clip(np.rint(factors * 2.0**shift), 1, most)
         offsets = np.clip(np.rint(2.0 ** (bits - 1 + shift) - centre * gains), -half, half - 1)
+        known = gains.astype(np.int64), offsets.astype(np.int64)
+        counts = costs.multiply(
+            acc, bits, channels, ints([pe]), ints([period]), dsp, port, alike, known
+        )
         unit = Multiply(
             acc,
             bits,
             channels,
-            gains=gains.astype(np.int64).tolist(),
-            offsets=offsets.astype(np.int64).tolist(),
+            gains=known[0].tolist(),
+            offsets=known[1].tolist(),
             shift=shift,
             signed=bool(rng.random() < 0.2),
             dsp=dsp,
