@@ -19,6 +19,7 @@ COMMANDS = {
     "plot": "Draw the front of a run.",
     "export": "Write a point of a run for training.",
     "train": "Train a point, or a float network, and measure its accuracy.",
+    "profile": "Measure how sensitive each layer and tensor is.",
     "validate": "Train points of a run; put measured accuracies on its front.",
     "rtl": "Write a design as Verilog.",
     "verify": "Synthesise a point and compare.",

@@ -241,7 +241,9 @@ class Model(nn.Module):
         logits, tensor = found[last].flatten(1), self.written[last].name
         return logits * self.step(tensor) if tensor in self.bits else logits
 
-    def run(self, images: Tensor, keep: bool = False) -> dict[str, Tensor]:
+    def run(
+        self, images: Tensor, keep: bool = False, given: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """What each layer writes, codes or, of a float network and of the result, real numbers.
 
         A maximum commutes with rounding, clipping and ReLU, and leaves fewer numbers: layers that
@@ -250,15 +252,18 @@ class Model(nn.Module):
 
         Args:
             keep: return all of them; else those that nobody reads any more are let go.
+            given: what some layers write, as a run that keeps returns it; these are not computed.
         """
-        steps = self._steps()
+        steps, known = self._steps(), given or {}
         pooled_first = set() if keep else self.pooled_first
 
         def layer(node: Node, inputs: list[Tensor]) -> Tensor:
+            if node.name in known:
+                return known[node.name]
             read = [steps.get(self.written[name].name, 1.0) for name in node.inputs]
             if node.name in pooled_first:
                 return self._raised(node, inputs, read, steps)
-            if node.inputs[0] in pooled_first:
+            if node.inputs[0] in pooled_first and node.inputs[0] not in known:
                 before = self.network.by_name[node.inputs[0]]
                 return self._activated(before, _max_pool(node, inputs[0]), steps)
             return self._layer(node, inputs, read, steps)

@@ -46,8 +46,8 @@ SYNTHESISES = {"verify", "calibrate"}
 """Commands whose examples take minutes; what they do is tested in tests/rtl."""
 
 
-TRAINS = {"train", "validate"}
-"""Commands whose examples take minutes and need a data set; tests/cli/test_train.py trains."""
+TRAINS = {"train", "validate", "profile"}
+"""Commands whose examples take minutes and need a data set."""
 
 
 PROGRESS = re.compile(r"\d+/\d+ .*, \d+ s")
