@@ -8,6 +8,7 @@ apart by a class attribute `op`. A float field takes an integer; nothing else is
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import math
 import os
@@ -15,7 +16,8 @@ import tempfile
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -280,3 +282,30 @@ def _at(place: str, key: str) -> str:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+@contextmanager
+def held(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder for one process, as long as the block or the process lasts.
+
+    Args:
+        what: commands that hold it, for the message.
+
+    Raises:
+        InputError: another process holds it, or it cannot be written.
+    """
+    try:
+        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InputError(
+            f"{folder}: another {what} is at work in this folder; wait for it or stop it"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(handle)

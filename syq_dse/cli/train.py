@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from syq_dse.train.training import Training
 
 
+LARGEST_SEED = (1 << 63) - 1
+
+
 @click.command()
 @click.argument("point", type=click.Path(path_type=Path), required=False)
 @click.option("--network", "name", help="A shipped network or a TOML file.  [the point's]")
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--scheme", type=click.Path(path_type=Path), help="With --network: TOML or JSON.")
 @click.option("--recipe", help="paper, modern, float or a TOML file.  [modern; float]")
 @click.option("--epochs", type=click.IntRange(1), help="[default: the recipe's or network's]")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
 @click.option("--dataset", help="A shipped data set or a TOML file.  [the network's]")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of the data set.")
 @click.option("--pretrained", type=click.Path(path_type=Path), help="Float network to start from.")
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile.")
 @click.option(
     "--threads",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1024),
     default=1,
     show_default=True,
     help="More help large networks on an idle machine, and round otherwise.",
@@ -93,6 +96,8 @@ def command(
         raise click.UsageError(
             "give a point's JSON, or --network with one of --float, --uniform and --scheme"
         )
+    if plain and (pretrained is not None or board is not None):
+        raise click.UsageError("--float takes neither --pretrained nor --target")
     job = points.job(
         point=point,
         network=name,
@@ -110,7 +115,7 @@ def command(
     points.set_threads(threads)
     with processes(device) as own, progress_bar() as progress:
         found = datasets.load(job.network, job.dataset, data, progress=progress)
-        folder = out or Path("trainings") / run.name_of(job)
+        folder = out or Path("trainings") / run.name_of(job, found, mixed)
         with _reported(progress) as report:
             result = run.train(
                 job,

@@ -80,7 +80,8 @@ class Weighted(nn.Module):
         """The scales in use: in the hardware's format where there is one, and once it is on."""
         assert self.scale is not None and self.layer is not None
         if self.formats and has_format(self.node, self.layer):
-            return scales.stored(self.scale, self.layer.scale)
+            step = weights.has_step(self.layer.weights)
+            return scales.stored(self.scale, self.layer.scale, step)
         return self.scale
 
     def effective(self, factor: Step = 1.0) -> Tensor:
@@ -122,7 +123,7 @@ class Weighted(nn.Module):
     def _sums(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         node = self.node
         if isinstance(node.layer, Dense):
-            return F.linear(x.flatten(1), weight, bias)
+            return F.linear(x.flatten(1), weight, bias)[:, :, None, None]
         before, after = node.pad
         if before != after:
             x, before = F.pad(x, (before, after, before, after)), 0
@@ -288,7 +289,7 @@ class Model(nn.Module):
             case MaxPool():
                 return _max_pool(node, x)
             case Flatten():
-                return x.flatten(1)
+                return x.flatten(1)[:, :, None, None]
             case Add() if written is not None:
                 factors = float(read[0]) / float(written), float(read[1]) / float(written)
                 return activations.added(x, inputs[1], factors, *self.code_range(node.name))
@@ -315,9 +316,11 @@ class Model(nn.Module):
         return found
 
     def _activated(self, node: Node, raised: Tensor, steps: Mapping[str, Step]) -> Tensor:
+        """Codes, or real numbers behind ReLU; logits have none, as the hardware writes sums."""
         if node.name in steps:
             return activations.codes(raised, *self.code_range(node.name))
-        return F.relu(raised) if not steps and getattr(node.layer, "relu", False) else raised
+        relu = getattr(node.layer, "relu", False) and self.written[node.name].kind != "result"
+        return F.relu(raised) if not steps and relu else raised
 
     def mean_gain(self, node: Node) -> integer.PoolIntegers:
         """The integers with which a mean pool makes codes."""
@@ -364,6 +367,8 @@ def _check_state(at: str, got: Tensor, wanted: Tensor) -> None:
         raise InputError(f"{at}: must hold floats, got {got.dtype}")
     if not bool(torch.isfinite(got).all()):
         raise InputError(f"{at}: must be finite")
+    if at.endswith("/variance") and bool((got < 0).any()):
+        raise InputError(f"{at}: must not be negative")
 
 
 def _mean(node: Node, x: Tensor) -> Tensor:

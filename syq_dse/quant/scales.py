@@ -44,26 +44,38 @@ def mean_magnitude(weight: Tensor, granularity: Granularity) -> Tensor:
     return weight.abs().mean(shared_axes(granularity, weight.ndim), keepdim=True)
 
 
-def mantissas(scale: Tensor, form: Scale) -> tuple[Tensor, Tensor]:
+LEAST_STEP = 1e-8
+"""Steps of integers stay above; a learned one that falls to zero would divide by it."""
+
+
+def mantissas(scale: Tensor, form: Scale, step: bool = False) -> tuple[Tensor, Tensor]:
     """Integers m and one exponent e a layer, with which hardware holds a scale as m * 2**e.
 
     `fixed8`: the exponent is the least at which the largest mantissa is at most 127, the mantissas
     are the nearest. `shift`: the nearest powers of two, from the largest down to a 128th of it;
     scales that are not positive become the least.
 
+    Args:
+        step: of integers, which weights are divided by: mantissas are at least 1.
+
     >>> m, e = mantissas(torch.tensor([0.5, -0.124, 0.0]), "fixed8")
     >>> m.tolist(), e.item()
     ([64.0, -16.0, 0.0], -7.0)
+    >>> mantissas(torch.tensor([0.5, -0.124, 0.0]), "fixed8", step=True)[0].tolist()
+    [64.0, 1.0, 1.0]
     >>> m, e = mantissas(torch.tensor([0.7, 0.8, 0.1]), "shift")
     >>> m.tolist(), e.item()
     ([4.0, 8.0, 1.0], -3.0)
     """
     tiny = torch.finfo(scale.dtype).tiny
     if form == "fixed8":
-        largest = scale.abs().max().clamp(min=tiny * MANTISSA_MAX)
-        exponent = torch.log2(largest / MANTISSA_MAX).ceil()
+        least = LEAST_STEP if step else tiny
+        largest = (scale.max() if step else scale.abs().max()).clamp(min=least * MANTISSA_MAX)
+        part, power = torch.frexp(largest)  # exact in any precision, which a logarithm is not
+        over = part > MANTISSA_MAX / (MANTISSA_MAX + 1)
+        exponent = (power + over - MANTISSA_MAX.bit_length()).to(scale.dtype)
         whole = torch.round(scale / torch.exp2(exponent))
-        return whole.clamp(-MANTISSA_MAX, MANTISSA_MAX), exponent
+        return whole.clamp(1 if step else -MANTISSA_MAX, MANTISSA_MAX), exponent
     fraction, above = torch.frexp(scale.clamp(min=tiny))
     power = (above - (fraction < 0.75).to(above.dtype)).to(scale.dtype)
     power = torch.maximum(power, power.max() - (EXPONENTS - 1))
@@ -72,16 +84,16 @@ def mantissas(scale: Tensor, form: Scale) -> tuple[Tensor, Tensor]:
 
 class _Stored(Function):
     @staticmethod
-    def forward(ctx: Any, scale: Tensor, form: Scale) -> Tensor:
-        whole, exponent = mantissas(scale, form)
+    def forward(ctx: Any, scale: Tensor, form: Scale, step: bool) -> Tensor:
+        whole, exponent = mantissas(scale, form, step)
         return whole * torch.exp2(exponent)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0], None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return grads[0], None, None
 
 
-def stored(scale: Tensor, form: Scale) -> Tensor:
-    """The scale that hardware holds; the gradient passes straight through."""
-    value: Tensor = _Stored.apply(scale, form)  # type: ignore[no-untyped-call]  # torch has no types there
+def stored(scale: Tensor, form: Scale, step: bool = False) -> Tensor:
+    """The scale that hardware holds, as `mantissas`; the gradient passes straight through."""
+    value: Tensor = _Stored.apply(scale, form, step)  # type: ignore[no-untyped-call]  # torch has no types there
     return value

@@ -127,13 +127,14 @@ def _codes(own: Weighted) -> tuple[LayerIntegers, Floats]:
     entries = np.ones(integer.entries(own.node, own.layer), np.int64)
     unit: Any = scale.flatten().numpy()
     if has_format(own.node, own.layer):
-        whole, exponent = scales.mantissas(scale, own.layer.scale)
+        step = weights.has_step(own.layer.weights)
+        whole, exponent = scales.mantissas(scale, own.layer.scale, step)
         entries = whole.flatten().numpy().astype(np.int64)
         unit = np.array([2.0 ** float(exponent)])
         scale = whole * torch.exp2(exponent)
+    elif weights.has_step(own.layer.weights):
+        unit = np.maximum(unit, scales.LEAST_STEP)
     codes = weights.codes(own.weight.detach().double(), scale, own.layer.weights)
-    if own.layer.weights not in ("binary", "ternary"):
-        unit = np.maximum(unit, weights.LEAST_STEP)
     shape = (*own.weight.shape, 1, 1)[:4]
     return (
         LayerIntegers(codes=codes.numpy().astype(np.int64).reshape(shape), mantissas=entries),
@@ -166,30 +167,34 @@ def _thresholds(
     # a quotient that is rounded may be one off
     found = np.where((raised(found - 1) >= wanted) & (found > -reach), found - 1, found)
     found = np.where((raised(found) < wanted) & (found <= reach), found + 1, found)
+    always = np.where(np.floor(offsets)[:, None] >= wanted, -reach, reach + 1)
+    found = np.where(slope == 0, always, found)
     return replace(held, codes=codes, thresholds=found)
 
 
 def _multiply(
     held: LayerIntegers, sums: Floats, offsets: Floats, reach: Ints, ranges: tuple[int, int]
 ) -> LayerIntegers:
-    """Gains and offsets that are exact in the middle of the codes, where errors of gains spread."""
+    """Gains and offsets that are exact in the middle of the codes, where errors of gains spread.
+
+    An offset has the bits of the accumulator and of a gain: where a channel has one code only, it
+    is moved to the end of what gives that code, and where all gains are tiny the shift is less.
+    """
     largest = abs(sums).max()
     most = (1 << GAIN_BITS - 1) - 1
-    shift = LARGEST_SHIFT
+    codes = ranges[1] - ranges[0] + 2
+    shift = int(reach.max()).bit_length() + GAIN_BITS - 2 - codes.bit_length()
     if largest > 0:
-        shift = int(np.clip(np.floor(np.log2((most + 0.5) / largest)), 0, LARGEST_SHIFT))
+        shift = int(min(shift, np.floor(np.log2((most + 0.5) / largest))))
+    shift = max(0, min(shift, LARGEST_SHIFT))
+    spread = abs(sums) * reach
+    offsets = np.clip(offsets, ranges[0] - spread - 1, ranges[1] + 1 + spread)
     gains = np.clip(np.rint(np.ldexp(sums, shift)), -most, most)
     middle = (ranges[0] + ranges[1] + 1) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         at = np.where(sums != 0, (middle - offsets) / sums, 0.0)
     at = np.clip(np.nan_to_num(at), -reach, reach)
     shifted = np.ldexp(sums * at + offsets, shift) - gains * at
-    if abs(shifted).max() >= 2.0**62:
-        channel = int(np.argmax(abs(shifted)))
-        raise InputError(
-            f"offsets must fit 62 bits, got {shifted[channel]:.3g} in channel "
-            f"{channel}; batch-norm scales this channel far more than others"
-        )
     return replace(
         held,
         gains=gains.astype(np.int64),
@@ -218,7 +223,8 @@ def settle(model: Model, integers: NetworkIntegers) -> None:
         wanted = np.ldexp(own.gains.astype(np.float64), -own.shift) * step
         slope = np.divide(wanted, sums, out=np.zeros_like(wanted), where=sums != 0)
         spread = np.sqrt(_double(layer.variance) + BATCH_NORM_EPS)
-        raised = np.ldexp(own.offsets.astype(np.float64), -own.shift)
+        # a quarter more, which a rounded float does not carry below a whole number
+        raised = np.ldexp(own.offsets.astype(np.float64) + 0.25, -own.shift)
         bias = np.zeros(len(slope)) if layer.bias is None else _double(layer.bias)
         layer.gain.copy_(torch.from_numpy(slope * spread))
         kept = _double(layer.gain) / spread  # what 32 bits hold of it

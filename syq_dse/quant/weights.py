@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from syq_dse.quant import scales
 from syq_dse.quant.activations import just_outside
+from syq_dse.quant.scales import LEAST_STEP
 from syq_dse.scheme import Granularity, LayerScheme, weight_max
 
 DeadZone = Literal["code", "scaled"]
@@ -36,8 +37,10 @@ DeadZone = Literal["code", "scaled"]
 DEAD_ZONE = 0.05
 """Threshold of ternary weights, in parts of the largest magnitude of the layer."""
 
-LEAST_STEP = 1e-8
-"""Steps of integers stay above; a learned one that falls to zero would divide by it."""
+
+def has_step(kind: str) -> bool:
+    """Whether weights are divided by their scale, as those of integers are."""
+    return kind not in ("binary", "ternary")
 
 
 def codes(weight: Tensor, scale: Tensor, kind: str) -> Tensor:
@@ -125,7 +128,7 @@ def quantise(
     Args:
         scale: shape as `scales` has it.
     """
-    if layer.weights in ("binary", "ternary"):
+    if not has_step(layer.weights):
         effective: Tensor = _Syq.apply(  # type: ignore[no-untyped-call]  # torch has no types there
             weight, scale, layer.weights, layer.granularity, dead_zone, factor
         )
@@ -146,7 +149,7 @@ def first_scales(weight: Tensor, layer: LayerScheme) -> Tensor:
     that clips nothing, the one with the least square error over each subgroup.
     """
     weight = weight.detach()
-    if layer.weights in ("binary", "ternary"):
+    if not has_step(layer.weights):
         return scales.mean_magnitude(weight, layer.granularity)
     axes = scales.shared_axes(layer.granularity, weight.ndim)
     widest = weight.abs().amax(axes, keepdim=True).clamp(min=LEAST_STEP) / weight_max(layer.weights)

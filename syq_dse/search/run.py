@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import hashlib
 import io
 import json
-import os
 import platform
 import re
 import shutil
@@ -296,21 +294,8 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another one holds it, or it cannot be written.
     """
-    try:
-        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror}") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise InputError(
-            f"{folder}: another explore or validate is at work in this folder"
-        ) from None
-    try:
+    with records.held(folder, "explore or validate"):
         yield
-    finally:
-        os.close(handle)
 
 
 def _check_folder(folder: Path, resume: bool, study: Study) -> None:

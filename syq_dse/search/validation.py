@@ -27,6 +27,9 @@ from syq_dse.search.front import Progress
 
 VALIDATION, TRAININGS = "validation.csv", "trainings"
 
+RESULT, PARENT = "result.json", "SYQ_DSE_PARENT"
+"""Of train.run and train.training, which need torch: a test holds them equal."""
+
 COLUMNS = (
     "point",
     "seed",
@@ -43,7 +46,8 @@ COLUMNS = (
     "syq_dse",
     "torch",
 )
-"""Columns of validation.csv; `settings` is a digest of all that the result depends on."""
+"""Columns of validation.csv; `settings` is a digest of all that is asked for. A training whose
+result is there refuses it where images have changed since."""
 
 CONFIDENCE = 0.95
 
@@ -150,9 +154,11 @@ def validate(
 
 def _training(folder: Path, point: str, seed: int, options: Options) -> Training:
     document = run.read_point(folder, point)
-    recipe = options.recipe
-    if Path(recipe).is_file():
-        recipe = Path(recipe).read_text(encoding="utf-8", errors="replace")
+    study = run.read_record(folder).study
+    recipe, dataset, network = (
+        Path(name).read_text(encoding="utf-8", errors="replace") if Path(name).is_file() else name
+        for name in (options.recipe, options.dataset or "", study.network)
+    )
     start = None
     if options.pretrained is not None:
         try:
@@ -160,11 +166,12 @@ def _training(folder: Path, point: str, seed: int, options: Options) -> Training
         except OSError as error:
             raise InputError(f"{options.pretrained}: cannot be read: {error.strerror}") from None
     depends = [
-        document["network"],
+        network,
         document["scheme"],
         recipe,
         options.epochs,
-        options.dataset,
+        dataset,
+        None if options.data is None else str(options.data.resolve()),
         options.part,
         start,
     ]
@@ -224,13 +231,14 @@ def _start(folder: Path, training: Training, options: Options) -> subprocess.Pop
     command = [
         sys.executable, "-m", "syq_dse", "train", str(point),
         "--network", study.network, "--target", study.target, *options.arguments(),
-        "--seed", str(training.seed), "--threads", "1", "--check", str(CHECKED), "--json",
+        "--seed", str(training.seed), "--threads", "1", "--check", str(CHECKED),
         "-o", str(training.folder),
     ]  # fmt: skip
     environment = {"GLIBC_TUNABLES": MALLOC, **os.environ, "OMP_NUM_THREADS": "1"}
+    environment[PARENT] = str(os.getpid())  # it ends, its state saved, however this process ends
     return subprocess.Popen(
         command,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
@@ -245,18 +253,20 @@ def _watch(
     said: dict[Training, str],
 ) -> None:
     """Take what a training says, and its answer when it ends."""
-    assert process.stdout is not None and process.stderr is not None
+    assert process.stderr is not None
     last = ""
     with process:
         for line in process.stderr:
             last = line.strip()
             said[training] = last.partition("steps, ")[2] or last
-        output = process.stdout.read()
     code = process.returncode
-    if code == 0:
-        answers.put((training, json.loads(output)))
-    else:
+    if code:
         answers.put((training, last.removeprefix("syq-dse: ") or f"ended with exit code {code}"))
+        return
+    try:
+        answers.put((training, records.read(training.folder / RESULT)))
+    except InputError as error:
+        answers.put((training, str(error)))
 
 
 def _known(folder: Path) -> pd.DataFrame:
@@ -278,6 +288,15 @@ def _known(folder: Path) -> pd.DataFrame:
         values = pd.to_numeric(rows[name], errors="coerce")
         if not values.between(0, 1).all():
             raise InputError(f"{path}: {name} must be 0 to 1")
+    for name in ("seed", "epochs", "images", "measured_images"):
+        if not rows.empty and not (
+            pd.api.types.is_integer_dtype(rows[name]) and (rows[name] >= 0).all()
+        ):
+            raise InputError(f"{path}: {name} must be whole numbers")
+    twice = rows[rows.duplicated(["point", "seed", "settings"])]
+    if not twice.empty:
+        point, seed = twice.iloc[0][["point", "seed"]]
+        raise InputError(f"{path}: {point}, seed {seed}: stands there twice; remove one row")
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,10 @@ class Images(Protocol):
         """Some of them."""
         ...
 
+    def digest(self) -> bytes:
+        """Tells other images and labels apart; pictures in files by their names."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class TensorImages:
@@ -67,6 +72,12 @@ class TensorImages:
 
     def part(self, numbers: Tensor) -> TensorImages:
         return replace(self, images=self.images[numbers], labels=self.labels[numbers])
+
+    def digest(self) -> bytes:
+        found = hashlib.sha256(repr((tuple(self.images.shape), self.augmentation)).encode())
+        found.update(self.images.contiguous().numpy().data)
+        found.update(self.labels.contiguous().numpy().data)
+        return found.digest()
 
 
 def augment(images: Tensor, how: Augmentation, rng: torch.Generator) -> Tensor:
@@ -142,6 +153,13 @@ class FolderImages:
     def part(self, numbers: Tensor) -> FolderImages:
         paths = [self.paths[n] for n in numbers.tolist()]
         return FolderImages(paths, self.labels[numbers], self.size, self.grey, augment=self.augment)
+
+    def digest(self) -> bytes:
+        found = hashlib.sha256(repr((self.shape, self.augment)).encode())
+        for path in self.paths:
+            found.update("/".join(path.parts[-3:]).encode() + b"\n")
+        found.update(self.labels.contiguous().numpy().data)
+        return found.digest()
 
     def _decode(self, number: int, drawn: list[float], moved: bool) -> npt.NDArray[np.uint8]:
         from PIL import Image

@@ -36,7 +36,7 @@ def job(
 
     Args:
         network: a shipped network or a TOML file; of a point None for the one that it names.
-        board: on which a point is built, which decides how layers make codes; None: likewise.
+        board: what it is built for, which decides how layers make codes; None: a point's own.
 
     Raises:
         InputError: a file is missing or broken, or does not fit the network.
@@ -51,10 +51,13 @@ def job(
     else:
         assert network is not None
         net = networks.load(network)
+        own: design.Asked | None = None
         if uniform is not None:
-            chosen = scheme.parse_uniform(net, uniform)
+            own = design.uniform(net, uniform)
         elif scheme_file is not None:
-            chosen = design.read(net, scheme_file).scheme
+            own = design.read(net, scheme_file)
+        if own is not None:
+            chosen, methods = own.scheme, _methods(net, own, board)
     found = recipes.load(recipe)
     return Job(
         network=net,
@@ -78,7 +81,12 @@ def network_of(point: Path) -> Network:
     name = records.read(point).get("network")
     if not isinstance(name, str):
         raise InputError(f"{point}: is no point: it names no network; `export` writes one")
-    return networks.load(name)
+    try:
+        return networks.load(name)
+    except InputError as error:
+        raise InputError(
+            f"{point}: {error}; of a network of your own give --network FILE"
+        ) from None
 
 
 def _methods(net: Network, asked: design.Asked, board: str | None) -> dict[str, Method] | None:
@@ -96,8 +104,8 @@ def check_device(device: str) -> None:
     Raises:
         InputError: an unknown name, or no such GPU.
     """
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
+    kind, colon, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not index.isdecimal())):
         raise InputError(f"device must be cpu, cuda or cuda:N, got '{device}'")
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError("device 'cuda': no GPU is found; use --device cpu")

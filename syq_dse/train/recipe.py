@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -53,6 +54,9 @@ class Recipe:
                 raise InputError(f"{name} must be {least:g} to {most:g}, got {value:g}")
         if self.schedule == "steps" and not self.steps:
             raise InputError("schedule 'steps' needs steps, for example [[0.5, 0.1]]")
+        shares = [share for share, _ in self.steps]
+        if any(later <= share for share, later in itertools.pairwise(shares)):
+            raise InputError(f"steps must ascend, got shares {shares}")
         for share, factor in self.steps:
             if not (0 <= share <= 1 and 0 <= factor < math.inf):
                 raise InputError(

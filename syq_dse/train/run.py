@@ -8,6 +8,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,7 @@ from syq_dse.train import checkpoint, start, training
 from syq_dse.train.dataset import Dataset
 from syq_dse.train.images import Images, TensorImages, split
 from syq_dse.train.recipe import Recipe
-from syq_dse.train.training import Settings, Training
+from syq_dse.train.training import Abandoned, Settings, Training
 
 HOLDOUT = 0.1
 """Share of the training images that the validation part takes away."""
@@ -63,8 +64,13 @@ class Job:
     start: Path | None = None  # a float network; None: the shipped one
     methods: Mapping[str, integer.Method] | None = None  # how layers make codes
 
-    def document(self, start_sha256: str | None) -> dict[str, Any]:
-        """All that the result depends on, as plain values."""
+    def document(self, start_sha256: str | None, data: str, mixed: bool) -> dict[str, Any]:
+        """All that the result depends on, as plain values.
+
+        Args:
+            start_sha256: of the float network's file.
+            data: digest of the images.
+        """
         chosen = None if self.scheme is None else scheme.file_of(self.network, self.scheme)
         return {
             "network": records.plain(self.network.file),
@@ -73,6 +79,8 @@ class Job:
             "epochs": self.epochs,
             "seed": self.seed,
             "dataset": self.dataset,
+            "data": data,
+            "mixed": mixed,
             "part": self.part,
             "start_sha256": start_sha256,
             "methods": records.plain(self.methods),
@@ -91,7 +99,7 @@ def float_checkpoint(network: Network, dataset: str, given: Path | None = None) 
     if not path.is_file():
         raise InputError(
             f"{network.name}: no float network for {dataset} is shipped to start from; train one "
-            f"with `syq-dse train --network {network.name} --float` and give it with --pretrained"
+            "with `syq-dse train --float`, of the same --network, and give it with --pretrained"
         )
     return path
 
@@ -119,19 +127,25 @@ def load_float(path: Path, network: Network) -> dict[str, Tensor]:
     return state
 
 
-def name_of(job: Job) -> str:
+def name_of(job: Job, dataset: Dataset, mixed: bool = False) -> str:
     """The folder's name: the network and a hash of all that the result depends on."""
-    return f"{job.network.name}-{_hash(job.document(_start_hash(job)))[:10]}"
+    document = job.document(_start_hash(job), dataset.digest, mixed)
+    return f"{job.network.name}-{_hash(document)[:10]}"
 
 
 def _start_hash(job: Job) -> str | None:
-    if job.scheme is None or job.recipe.start != "float":
+    if not _reads_float(job):
         return None
     path = float_checkpoint(job.network, job.dataset, job.start)
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _reads_float(job: Job) -> bool:
+    """Whether a float network is the start, or the teacher."""
+    return job.scheme is not None and (job.recipe.start == "float" or bool(job.recipe.distillation))
 
 
 def _hash(document: Mapping[str, Any]) -> str:
@@ -146,6 +160,11 @@ def parts(job: Job, dataset: Dataset) -> tuple[Images, Images]:
     """
     train, validation = split(dataset.train, HOLDOUT, SPLIT_SEED)
     measured = validation if job.part == "validation" else dataset.test
+    if not len(measured):
+        raise InputError(
+            f"{job.dataset}: {len(dataset.train)} images leave none for the validation part, a "
+            "tenth of each class; give more images, or --measure test"
+        )
     if job.recipe.augmentation is not None and isinstance(train, TensorImages):
         train = replace(train, augmentation=job.recipe.augmentation)
     return train, measured
@@ -178,19 +197,36 @@ def train(
         DivergenceError: numbers that are not finite; the last checkpoint stays.
         KeyboardInterrupt: Ctrl-C; the state is saved.
     """
-    document = job.document(_start_hash(job))
-    if (folder / RESULT).is_file():
-        _same(folder / RESULT, records.read(folder / RESULT).get("job"), document)
-        return records.read(folder / RESULT)
+    document = job.document(_start_hash(job), dataset.digest, mixed)
     images, measured = parts(job, dataset)
+    if (folder / RESULT).is_file():
+        return _ended(folder, document)
     settings = Settings(
         epochs=job.epochs, seed=job.seed, device=device, mixed=mixed, compiled=compiled
     )
-    run = _begin(job, images, settings, folder, document)
+    run = _begin(job, images, settings)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made: {error.strerror}") from None
+    first = run.rank == 0
+    with records.held(folder, "training") if first else nullcontext():
+        if first:
+            _remove_parts(folder)
+        _resume(run, folder / CHECKPOINT, document)
+        return _run(job, run, measured, folder, document, checked, report)
+
+
+def _run(
+    job: Job,
+    run: Training,
+    measured: Images,
+    folder: Path,
+    document: dict[str, Any],
+    checked: int | None,
+    report: Report,
+) -> dict[str, Any]:
+    """Train to the end, and finish; of several processes the first writes."""
     first = run.rank == 0
     board = _board(folder) if first else None
     last = time.monotonic()
@@ -219,6 +255,10 @@ def train(
 
     try:
         run.train(between, after_epoch)
+    except Abandoned:
+        raise KeyboardInterrupt(
+            f"interrupted within a step; the same command goes on from what {folder} holds"
+        ) from None
     except KeyboardInterrupt:
         save()
         raise KeyboardInterrupt(
@@ -230,9 +270,7 @@ def train(
     return _finish(job, run, measured, folder, document, checked) if first else {}
 
 
-def _begin(
-    job: Job, images: Images, settings: Settings, folder: Path, document: dict[str, Any]
-) -> Training:
+def _begin(job: Job, images: Images, settings: Settings) -> Training:
     torch.manual_seed(job.seed)
     recipe = job.recipe
     model = Model(
@@ -243,7 +281,7 @@ def _begin(
         float_ends=recipe.float_ends,
     )
     teacher = None
-    if job.scheme is not None and (recipe.start == "float" or recipe.distillation):
+    if _reads_float(job):
         state = load_float(float_checkpoint(job.network, job.dataset, job.start), job.network)
         if recipe.start == "float":
             count = min(len(images), start.CALIBRATION_IMAGES)
@@ -252,15 +290,19 @@ def _begin(
         if recipe.distillation:
             teacher = Model(job.network)
             teacher.load_named_state(state, "the float network")
-    run = Training(model, recipe, settings, images, teacher)
-    if (folder / CHECKPOINT).is_file():
-        tensors, found = checkpoint.load(folder / CHECKPOINT)
-        _same(folder / CHECKPOINT, found.get("job"), document)
-        position = found.get("position")
-        if not isinstance(position, dict):
-            raise InputError(f"{folder / CHECKPOINT}: header: position must be a table")
-        run.load_state(tensors, position, str(folder / CHECKPOINT))
-    return run
+    return Training(model, recipe, settings, images, teacher)
+
+
+def _resume(run: Training, path: Path, document: dict[str, Any]) -> None:
+    """Go on from a checkpoint, where there is one."""
+    if not path.is_file():
+        return
+    tensors, found = checkpoint.load(path)
+    _same(path, found.get("job"), document)
+    position = found.get("position")
+    if not isinstance(position, dict):
+        raise InputError(f"{path}: header: position must be a table")
+    run.load_state(tensors, position, str(path))
 
 
 def _same(path: Path, found: Any, wanted: dict[str, Any]) -> None:
@@ -272,7 +314,34 @@ def _same(path: Path, found: Any, wanted: dict[str, Any]) -> None:
             shown = f"'{key}'"
             if not isinstance(value, dict) and not isinstance(other, dict):
                 shown = f"{key} {one_line(str(other))}, now {one_line(str(value))}"
-            raise InputError(f"{path}: is of a training with another {shown}; give another -o")
+            raise InputError(
+                f"{path}: is of a training with another {shown}; give another folder, or remove it"
+            )
+
+
+def _ended(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """The result of a training that has ended.
+
+    Raises:
+        InputError: of another training, or not all of its files are there.
+    """
+    path = folder / RESULT
+    result = records.read(path)
+    _same(path, result.get("job"), document)
+    wanted = [MODEL, *([INTEGERS, READOUT] if "integers" in result else [])]
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    lacks = [name for name in ("top1", "top5", "loss", "images") if name not in result]
+    if missing or lacks:
+        what = f"{folder / missing[0]}: is missing" if missing else f"{path}: has no '{lacks[0]}'"
+        raise InputError(f"{what}; remove {folder} to train again")
+    return result
+
+
+def _remove_parts(folder: Path) -> None:
+    """What a killed process left of a file that it was writing."""
+    for name in (CHECKPOINT, MODEL, RESULT, METRICS, INTEGERS, READOUT):
+        for path in folder.glob(f".{name}.*"):
+            path.unlink(missing_ok=True)
 
 
 def _write_metrics(folder: Path, rows: list[dict[str, float]]) -> None:

@@ -31,11 +31,16 @@ from syq_dse.train.recipe import Recipe, rate_factor
 
 EVALUATION_BATCH = 500
 
-PROGRESS_STEPS = 10
+PARENT = "SYQ_DSE_PARENT"
+"""Environment: the process that a training ends with, however that one ends."""
 
 
 class DivergenceError(InputError):
     """A loss, weight or activation that is no finite number any more."""
+
+
+class Abandoned(KeyboardInterrupt):
+    """A second Ctrl-C, within a step: the state is not one to go on from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +110,7 @@ class Training:
         if recipe.batch % self.world:
             raise InputError(f"batch must be a multiple of {self.world} processes, {recipe.batch}")
         self.steps_an_epoch = max(1, len(images) // recipe.batch)
+        _check_counts(self.model, recipe, len(images), self.world)
         self.average: dict[str, Tensor] = {}
         if recipe.ema:
             self.average = {n: v.detach().clone() for n, v in model.named_state().items()}
@@ -140,11 +146,14 @@ class Training:
         Raises:
             DivergenceError: numbers that are not finite, named by layer.
             KeyboardInterrupt: Ctrl-C, between two steps: the state is one to go on from.
+            Abandoned: a second one, within a step.
         """
         with _interruptible() as interrupted:
             while not self.done:
                 self._epoch(report, interrupted)
                 after_epoch(self)
+            if interrupted():
+                raise KeyboardInterrupt
 
     def _epoch(self, report: Report, interrupted: Callable[[], bool]) -> None:
         at = self.position
@@ -359,21 +368,27 @@ class Training:
             raise InputError(f"{place}: must hold an average exactly where the recipe has 'ema'")
         for name, value in parts["average"].items():
             self.average[name].copy_(value)
+        self.position = _position(document, self.settings.epochs, self.steps_an_epoch, place)
         own = self.model.named_state()
         for name, value in parts["adam"].items():
             parameter, _, key = name.rpartition("/")
-            if parameter not in own or key not in ("step", "exp_avg", "exp_avg_sq"):
+            if parameter not in own or key not in MOMENTS:
                 raise InputError(f"{place}: unknown tensor 'adam/{name}'")
-            if key != "step" and value.shape != own[parameter].shape:
+            wanted = torch.Size() if key == "step" else own[parameter].shape
+            if value.shape != wanted or not value.is_floating_point():
                 raise InputError(f"{place}: adam/{name}: its shape is not that of {parameter}")
-            value = value.to(self.device)
+            if not bool(torch.isfinite(value).all()):
+                raise InputError(f"{place}: adam/{name}: must be finite")
             if key != "step" and value.ndim == 4:
                 value = value.contiguous(memory_format=torch.channels_last)
-            self.optimizer.state[own[parameter]][key] = value
-        try:
-            self.position = Position(**document)
-        except TypeError as error:
-            raise InputError(f"{place}: {error}") from None
+            self.optimizer.state[own[parameter]][key] = value.to(self.device)
+        for tensor, state in self.optimizer.state.items():
+            if set(state) != set(MOMENTS):
+                name = next(n for n, value in own.items() if value is tensor)
+                raise InputError(f"{place}: must hold all of {', '.join(MOMENTS)} of {name}")
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if self.position.steps and len(self.optimizer.state) < len(trained):
+            raise InputError(f"{place}: must hold Adam's moments of all that is trained")
 
     @torch.no_grad()
     def finish(self) -> Model:
@@ -392,11 +407,69 @@ class Training:
         return self.model
 
 
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What Adam keeps of each parameter."""
+
+
+def _position(document: Mapping[str, Any], epochs: int, steps: int, place: str) -> Position:
+    """A position that a training of so many epochs and steps an epoch may have.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        found = Position(**document)
+    except TypeError as error:
+        raise InputError(f"{place}: position: {error}") from None
+    for name in ("epoch", "step", "steps", "seen", "images", "loss", "correct", "seconds"):
+        value = getattr(found, name)
+        whole = name in ("epoch", "step", "steps", "seen", "images")
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise InputError(f"{place}: position: {name} must be a number, got {value!r}")
+        if not 0 <= value < math.inf:
+            raise InputError(f"{place}: position: {name} must not be negative, got {value}")
+    before = found.epoch * steps + found.step
+    if found.epoch > epochs or found.step > steps or found.steps != before:
+        raise InputError(
+            f"{place}: position: epoch {found.epoch}, step {found.step} and {found.steps} steps in "
+            f"all are no place in {epochs} epochs of {steps} steps"
+        )
+    rows = found.history
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and row.get("epoch") == i + 1 for i, row in enumerate(rows)
+    ):
+        raise InputError(f"{place}: position: history must have a row for each epoch")
+    return found
+
+
 def _settled(model: Model, device: torch.device) -> Model:
     """On a device, channels innermost: on a CPU convolutions and poolings are faster so."""
     model.to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub has it
     return model
+
+
+def _check_counts(model: Model, recipe: Recipe, images: int, world: int) -> None:
+    """Refuse so few images at a time that batch-norm behind a dense layer has nothing to compare.
+
+    Raises:
+        InputError: fewer than two.
+    """
+    alone = [
+        name
+        for name, layer in model.weighted.items()
+        if layer.gain is not None and layer.node.out_shape.pixels == 1
+    ]
+    counts = {"batch": min(recipe.batch, images) // world}
+    if recipe.reestimate:
+        counts["reestimate"] = min(recipe.reestimate, images)
+    for name, count in counts.items():
+        if count < (2 if alone else 1):
+            at = f"{alone[0]}: batch-norm" if alone else "a step"
+            raise InputError(
+                f"{at} needs {2 if alone else 1} images, {name} gives {count} of {images} images "
+                f"to each of {world} processes"
+            )
 
 
 def _optimizer(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
@@ -431,10 +504,11 @@ def reestimate(model: Model, images: Images, numbers: Tensor, batch: int) -> Non
     device = next(model.parameters()).device
     layers = list(model.weighted.values())
     before = [layer.momentum for layer in layers]
-    for index, first in enumerate(range(0, len(numbers), batch)):
+    parts = math.ceil(len(numbers) / batch)  # alike in size, for one image alone has no variance
+    for index, part in enumerate(torch.tensor_split(numbers, parts)):
         for layer in layers:
             layer.momentum = 1 / (index + 1)
-        model(images.batch(numbers[first : first + batch], None).to(device))
+        model(images.batch(part, None).to(device))
     for layer, momentum in zip(layers, before, strict=True):
         layer.momentum = momentum
     model.eval()
@@ -461,7 +535,11 @@ def evaluate(model: Model, images: Images, batch: int = EVALUATION_BATCH) -> Met
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C is noted, and acted on between two steps; a second one breaks off at once."""
+    """Ctrl-C is noted, and acted on between two steps; a second one breaks off at once.
+
+    So is the end of the process that `PARENT` names.
+    """
+    parent = int(os.environ.get(PARENT, "0"))
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
@@ -471,12 +549,12 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     def note(number: int, frame: Any) -> None:
         nonlocal asked
         if asked:
-            raise KeyboardInterrupt
+            raise Abandoned
         asked = True
 
     signal.signal(signal.SIGINT, note)
     try:
-        yield lambda: asked
+        yield lambda: asked or (parent != 0 and os.getppid() != parent)
     finally:
         signal.signal(signal.SIGINT, before)
 

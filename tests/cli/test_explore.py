@@ -149,7 +149,9 @@ def test_two_processes_do_not_write_one_run(refused: Refused, ran: Path) -> None
         message = refused("explore", "--resume", "--out", "runs/tiny")
     finally:
         os.close(handle)
-    assert message == "runs/tiny: another explore or validate is at work in this folder"
+    assert message == (
+        "runs/tiny: another explore or validate is at work in this folder; wait for it or stop it"
+    )
 
 
 def test_a_disk_that_cannot_be_written_exits_1(

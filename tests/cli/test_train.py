@@ -49,7 +49,8 @@ def test_a_training_leaves_its_folder(trained: Path, cli: Run) -> None:
     result = json.loads(done.out)
     assert result["folder"] == "out" and result["top1"] > 0.7 and result["part"] == "test"
     assert sorted(p.name for p in Path("out").iterdir()) == [
-        "integers.json", "integers.safetensors", "metrics.csv", "model.safetensors", "result.json",
+        ".lock", "integers.json", "integers.safetensors", "metrics.csv", "model.safetensors",
+        "result.json",
     ]  # fmt: skip
     with Path("out/metrics.csv").open() as stream:
         assert [row["epoch"] for row in csv.DictReader(stream)] == [str(n) for n in range(1, 16)]
@@ -169,7 +170,7 @@ def refusals() -> list[tuple[tuple[str, ...], str, int]]:
         (("train", *uniform, *FLOAT, "-o", "float"), "is of a training with another 'scheme'", 1),
         (("train", *uniform, *FLOAT, "-o", "tiny.toml"), "cannot be made", 1),
         (("train", "--network", "tiny.toml", "--float", "--seed", "1", "-o", "float"),
-         "is of a training with another seed 0, now 1; give another -o", 1),
+         "is of a training with another seed 0, now 1; give another folder, or remove it", 1),
     ]  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,7 @@ from syq_dse.network import (
 from syq_dse.quant import integer
 from syq_dse.quant.model import Model
 from syq_dse.quant.streamline import agreement, settle, streamline
-from syq_dse.scheme import GRANULARITIES, WEIGHTS, LayerScheme, Scheme, normal, tensors
+from syq_dse.scheme import GRANULARITIES, WEIGHTS, LayerScheme, Scheme, normal, tensors, uniform
 
 
 def build(layers: tuple[Any, ...], shape: tuple[int, int, int], classes: int) -> Network:
@@ -209,7 +211,11 @@ def test_by_multiply_a_code_is_off_by_the_rounding_of_its_gain(seed: int, which:
             reach[:, None, None],
         )
         bound = np.ldexp(0.5 * (abs(acc - middle) + 4), -own.shift) + 1e-6
-        assert (abs(got - wanted) <= bound * 1.1).all()
+        # past the codes' ends a channel may lie anywhere
+        ends = low - 1, high + 1
+        assert (abs(np.clip(got, *ends) - np.clip(wanted, *ends)) <= bound * 1.1).all()
+        width = int(reach.max()).bit_length() + 1 + integer.GAIN_BITS
+        assert (abs(own.offsets) < 1 << width - 1).all()
         clipped = np.clip(np.floor(got), low, high)
         np.testing.assert_array_equal(clipped, found[name])
 
@@ -380,3 +386,81 @@ def test_messages_of_streamline() -> None:
         model.named_state()["conv1/gain"].fill_(torch.nan)
     with pytest.raises(InputError, match="conv1: weights, scales and batch-norm must be finite"):
         streamline(model)
+
+
+def test_a_step_that_falls_below_zero_is_the_least_in_model_and_integers() -> None:
+    """Scales of integers are learned, and may cross zero."""
+    network = NETWORKS[0]
+    for kind, form, granularity in itertools.product(
+        ("int2", "int8"), ("fixed8", "shift"), ("row", "pixel")
+    ):
+        chosen = LayerScheme(weights=kind, granularity=granularity, scale=form)
+        scheme = uniform(network, chosen, 4)  # by thresholds
+        model = Model(network, scheme)
+        random_state(model, 1)
+        with torch.no_grad():
+            for layer in model.weighted.values():
+                if layer.scale is not None and layer.scale.numel() > 1:
+                    layer.scale.flatten()[0] = -0.003
+                    layer.scale.flatten()[1] = 0.0
+        integers, readout = streamline(model)
+        assert all(
+            own.mantissas.min() >= 1
+            for own in integers.layers.values()
+            if isinstance(own, integer.LayerIntegers)
+        )
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 256, (10, *network.file.input), dtype=np.uint8)
+        assert agreement(model, integers, readout, images).apart == {}
+
+
+def test_channels_that_batch_norm_ignores() -> None:
+    """Gains of zero, alone or all, and an offset that lies on a code."""
+    network = NETWORKS[0]
+    model = Model(network, uniform(network, LayerScheme(weights="ternary"), 2))
+    random_state(model, 2)
+    first = next(layer for layer in model.weighted.values() if layer.gain is not None)
+    for every in (False, True):
+        with torch.no_grad():
+            first.gain[: None if every else 1] = 0.0
+            first.offset.copy_(torch.arange(len(first.offset)) * 2 / 3)
+        for method in ("thresholds", "multiply"):
+            name = first.node.name
+            integers, _ = streamline(model, {name: method})
+            rng = np.random.default_rng(0)
+            images = rng.integers(0, 256, (10, *network.file.input), dtype=np.uint8)
+            settle(model, integers)
+            assert agreement(model, *streamline(model, {name: method}), images).apart == {}
+
+
+VECTORS = build(
+    (
+        Conv(name="conv1", c_out=6, k=3, pad=1),
+        GlobalAvgPool(name="mean"),
+        Dense(name="dense1", c_out=6, relu=False),
+        Add(name="add", inputs=("dense1", "mean")),
+        Conv(name="conv2", c_out=6, k=1),
+        MaxPool(name="pool", k=1),
+        Dense(name="dense2", c_out=5, batch_norm=False),
+    ),
+    (2, 8, 8),
+    5,
+)
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_vectors_are_maps_of_one_pixel(quantised: bool) -> None:
+    """Dense layers beside convolutions and means; logits have no ReLU, whatever the layer says."""
+    scheme = uniform(VECTORS, LayerScheme(weights="ternary"), 3) if quantised else None
+    model = Model(VECTORS, scheme)
+    random_state(model, 3)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (10, 2, 8, 8), dtype=np.uint8)
+    model.eval()
+    with torch.no_grad():
+        found = model.run(torch.from_numpy(images), keep=True)
+        logits = model(torch.from_numpy(images))
+    assert all(found[node.name].shape[1:] == astuple(node.out_shape) for node in VECTORS.nodes)
+    assert logits.shape == (10, 5) and bool((logits < 0).any())
+    if quantised:
+        assert agreement(model, *streamline(model), images).apart == {}

@@ -383,7 +383,9 @@ def test_a_folder_in_use_is_refused(ran: Path, study: Study, tmp_path: Path, res
             explore(study, folder, resume=resume)
     finally:
         os.close(handle)
-    assert str(caught.value) == f"{folder}: another explore or validate is at work in this folder"
+    assert str(caught.value) == (
+        f"{folder}: another explore or validate is at work in this folder; wait for it or stop it"
+    )
 
 
 @pytest.mark.parametrize(
