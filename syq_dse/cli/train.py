@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 LARGEST_SEED = (1 << 63) - 1
 
+LEAST_SAME = 0.98
+"""Share of images on which integers and model have to agree, or there is a warning."""
+
 
 @click.command()
 @click.argument("point", type=click.Path(path_type=Path), required=False)
@@ -129,12 +132,19 @@ def command(
             )
     if not result:  # another process of torchrun writes it
         return
+    agreed = result.get("integers")
+    if agreed and agreed["same_class"] < LEAST_SAME * agreed["images"]:
+        click.echo(
+            f"warning: {folder}: the integers give another class than the model on "
+            f"{agreed['images'] - agreed['same_class']} of {agreed['images']} images; "
+            "do not build them",
+            err=True,
+        )
     if as_json:
         print_json({"folder": str(folder), **result})
         return
     print_text(_sentence(result))
-    if "integers" in result:
-        agreed = result["integers"]
+    if agreed:
         apart = sum(agreed["apart"].values())
         print_text(
             f"integer model: the same class on {agreed['same_class']} of {agreed['images']} images;"
