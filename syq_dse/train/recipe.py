@@ -23,7 +23,7 @@ class Recipe:
     batch: int = 128  # images
 
     learning_rate: float  # of Adam
-    scale_rate: float | None = None  # of the scales; None: the same
+    scale_rate: float | None = None  # of the scales, in parts of where they start; None: the same
     range_rate: float | None = None  # of learned ranges; None: the same
     epsilon: float = 1e-8
     schedule: Literal["cosine", "steps", "constant"] = "cosine"

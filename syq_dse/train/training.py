@@ -31,6 +31,11 @@ from syq_dse.train.recipe import Recipe, rate_factor
 
 EVALUATION_BATCH = 500
 
+LEAST_SCALE = 1 / 16
+"""Scales stay above this part of where their layer's start, in the mean. Batch-norm removes a
+layer's scale, whose gradient is then next to none, which Adam makes steps of all the same: it
+drifts, and on crossing zero would turn the layer's sign over at once."""
+
 PARENT = "SYQ_DSE_PARENT"
 """Environment: the process that a training ends with, however that one ends."""
 
@@ -116,6 +121,11 @@ class Training:
             self.average = {n: v.detach().clone() for n, v in model.named_state().items()}
         self.bits = dict(model.bits)
         self.optimizer = _optimizer(self.model, recipe)
+        self.floors = {
+            layer.scale: LEAST_SCALE * float(layer.scale.detach().mean())
+            for layer in self.model.weighted.values()
+            if layer.scale is not None
+        }
         if self.world > 1:
             for value in self.model.named_state().values():
                 dist.broadcast(value.detach(), 0)
@@ -255,6 +265,9 @@ class Training:
             self._name_divergence(x, shown)
         self._regularise()
         self.optimizer.step()
+        with torch.no_grad():
+            for scale, floor in self.floors.items():
+                scale.clamp_(min=floor)
         if self.average:
             self._average()
         return shown, correct, stop
@@ -473,20 +486,26 @@ def _check_counts(model: Model, recipe: Recipe, images: int, world: int) -> None
 
 
 def _optimizer(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
-    """Adam, with own rates for scales and ranges; decay is of weights alone."""
-    groups: dict[str, list[nn.Parameter]] = {"weight": [], "scale": [], "range": [], "other": []}
+    """Adam, with own rates for scales and ranges; decay is of weights alone.
+
+    Adam's step is a rate, however small the number. A scale's rate is therefore in parts of where
+    its layer's scales start: else those of large layers, some hundredths, cross zero in a few
+    steps, which turns the layer's sign over.
+    """
+    groups: dict[tuple[str, float], list[nn.Parameter]] = {}
     for name, value in model.named_state().items():
         if isinstance(value, nn.Parameter) and value.requires_grad:
             kind = name.rpartition("/")[2]
-            groups[kind if kind in groups else "other"].append(value)
-    rates = {"scale": recipe.scale_rate, "range": recipe.range_rate}
+            rate = recipe.learning_rate
+            if kind == "scale" and recipe.scale_rate is not None:
+                rate = recipe.scale_rate * float(value.detach().abs().mean())
+            elif kind == "range" and recipe.range_rate is not None:
+                rate = recipe.range_rate
+            groups.setdefault((kind if kind == "weight" else "", rate), []).append(value)
     settings = []
-    for kind, values in groups.items():
-        rate = rates.get(kind)
-        rate = recipe.learning_rate if rate is None else rate
+    for (kind, rate), values in groups.items():
         decay = recipe.decay if kind == "weight" else 0.0
-        if values:
-            settings.append({"params": values, "lr": rate, "base": rate, "weight_decay": decay})
+        settings.append({"params": values, "lr": rate, "base": rate, "weight_decay": decay})
     return torch.optim.AdamW(settings, eps=recipe.epsilon, fused=True)
 
 

@@ -188,6 +188,9 @@ def test_rates_formats_and_bits_go_by_the_share_done(
     how = replace(MODERN, schedule="steps", steps=((0.5, 0.1),), warmup=0.0, scale_rate=1.0)
     how = replace(how, formats_from=0.75, progressive=0.5, learning_rate=0.01)
     run = begin(given, how, epochs=4)
+    scale = run.model.weighted["conv1"].scale
+    assert scale is not None
+    started = float(scale.detach().abs().mean())  # rates of scales are in parts of that
     seen: list[tuple[list[float], bool, int]] = []
     original = run._prepare
 
@@ -201,7 +204,7 @@ def test_rates_formats_and_bits_go_by_the_share_done(
     run.train()
     assert len(seen) == 40
     assert seen[0][0][0] == 0.01 and seen[-1][0][0] == pytest.approx(0.001)
-    assert seen[0][0][1] == 1.0 and seen[25][0][1] == pytest.approx(0.1)
+    assert seen[0][0][1] == started and seen[25][0][1] == pytest.approx(0.1 * started)
     assert not seen[29][1] and seen[30][1]
     assert {bits for _, _, bits in seen} == {4}  # what is added keeps its precision
     assert run.finish().bits == scheme.parse_uniform(given[0], "ternary,4,pixel").bits
@@ -326,3 +329,23 @@ def test_shipped_recipes() -> None:
     assert (paper.epsilon, paper.batch, paper.l2, paper.l2_on) == (1e-5, 32, 5e-6, "dense")
     rates = [1e-4 * recipe.rate_factor(paper, epoch / 100) for epoch in (0, 55, 57, 63, 65, 99)]
     assert rates == pytest.approx([1e-4, 1e-4, 2e-5, 2e-5, 4e-6, 4e-6])
+
+
+def test_scales_do_not_cross_zero(given: tuple[Network, Dataset]) -> None:
+    """Batch-norm removes a layer's scale: what drives it is noise, and its sign is the layer's."""
+    how = replace(MODERN, scale_rate=0.5, distillation=0.0)
+    run = begin(given, how, epochs=4, text="binary,4,layer")
+    started = {layer: float(layer.scale.detach().mean()) for layer in run.model.weighted.values()}
+    least = dict.fromkeys(started, math.inf)
+    step = run._step
+
+    def watched(*batch: Any) -> Any:
+        found = step(*batch)
+        for layer in started:
+            least[layer] = min(least[layer], float(layer.scale.detach().min()) / started[layer])
+        return found
+
+    run._step = watched  # type: ignore[method-assign]
+    run.train()
+    assert all(value >= training.LEAST_SCALE * 0.999 for value in least.values())
+    assert min(least.values()) < 0.5  # they move
