@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from syq_dse import network
+from syq_dse import catalogue, network
 from syq_dse.accuracy import profiling
 from syq_dse.accuracy.profile import Choice, Profiler, choices
 from syq_dse.accuracy.profiling import Settings
@@ -17,7 +18,7 @@ from syq_dse.errors import InputError
 from syq_dse.network import Network
 from syq_dse.quant.model import Model
 from syq_dse.scheme import LayerScheme, Scheme, uniform
-from syq_dse.train import checkpoint, start, training
+from syq_dse.train import checkpoint, run, start, training
 from syq_dse.train.images import TensorImages
 from tests.train.conftest import images, tiny  # noqa: F401  # a fixture
 
@@ -177,3 +178,15 @@ def test_tables_and_settings_that_do_not_fit(settings: Settings, tmp_path: Path)
     profiling.profile(settings, tmp_path / "table2.csv")
     with pytest.raises(InputError, match="was measured with seed 0, now 1; give another -o"):
         profiling.profile(replace(settings, seed=1), tmp_path / "table2.csv")
+
+
+@pytest.mark.parametrize("name", ["fmnist-vgg", "lenet5"])
+def test_shipped_profiles_are_of_the_shipped_networks(name: str) -> None:
+    """All choices, of the float network that is beside them."""
+    net = network.load(name)
+    path = catalogue.folder("models") / "profiles" / f"{name}-fashion-mnist.csv"
+    table = profiling.read(path)
+    assert len(table) == 2 + sum(map(len, choices(net).values()))
+    shipped = run.float_checkpoint(net, "fashion-mnist").read_bytes()
+    assert set(table["float_sha256"]) == {hashlib.sha256(shipped).hexdigest()}
+    assert set(table["images"]) == {2000}
