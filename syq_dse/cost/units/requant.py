@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -192,8 +193,8 @@ def multiply(
     turns = turn_bits(folds, g)
     place = clog2(folds * g)
     product = acc + GAIN_BITS
-    # a digit in three of a constant is not 0, and takes an adder; all but the first
-    digits: Ints = count * (GAIN_BITS - GAIN_ALIKE) // 3 - count
+    adders, wider = mean_constant()
+    by_constants: Ints = np.rint(count * (acc * adders + wider)).astype(np.int64)
     spare: Ints = count * CONSTANT_PRODUCT_BITS
     different: list[int | None] = [None, None]
     if known is not None:
@@ -203,7 +204,8 @@ def multiply(
             for of, width in zip(words, (GAIN_BITS, product), strict=True)
         ]
         gains = [int(gain) for gain in known[0]]
-        digits = ints([sum(max(0, signed_digits(gain) - 1) for gain in gains)])
+        each = [constant_adders(gain) for gain in gains]
+        by_constants = ints([sum(acc * number + more for number, more in each)])
         spare = ints([sum(GAIN_BITS - gain.bit_length() + trailing(gain) for gain in gains)])
     tables = tuple(
         Memory(
@@ -233,7 +235,9 @@ def multiply(
         rows, joins = booth_bits(acc, GAIN_BITS)
         lut["row_bits"] = np.where(variable, count * rows, 0)
         lut["adder_bits"] = lut["adder_bits"] + np.where(variable, count * joins, 0)
-        lut["constant_bits"] = np.where(variable, 0, acc * digits)
+        lut["constant_bits"] = np.where(variable, 0, by_constants)
+        # an offset that is constant is added by carries alone
+        lut["adder_bits"] = np.where(variable, lut["adder_bits"], 0)
     spare = np.where(variable | dsp, 0, spare)
     flags = 3 + 2 * (g > 1) - (g == 2)  # of two lanes the place's lowest bit is the first flag
     return Counts(
@@ -244,13 +248,42 @@ def multiply(
     )
 
 
-def signed_digits(number: int) -> int:
-    """Digits that are not 0 of a number in base 2 with digits -1, 0 and 1, the fewest there are.
+def constant_adders(factor: int) -> tuple[int, int]:
+    """Adders of a product with a constant, and how many bits more than the operand all have.
 
-    >>> [signed_digits(n) for n in (0, 1, 7, 11)]  # 8 - 1, 8 + 4 - 1
-    [0, 1, 2, 3]
+    By Horner's rule from the highest digit that is not 0, of digits -1, 0 and 1, down: each other
+    one takes an adder, as wide as the sum so far.
+
+    >>> constant_adders(4), constant_adders(5), constant_adders(45)  # a, 4 a + a, 64 a - 16 a ...
+    ((0, 0), (1, 1), (3, 9))
     """
-    return (number ^ 3 * number).bit_count()
+    digits: list[tuple[int, int]] = []
+    place = 0
+    while factor:
+        if factor % 2:
+            digits.append((place, 2 - factor % 4))
+            factor -= digits[-1][1]
+        factor, place = factor // 2, place + 1
+    adders = wider = 0
+    above = None
+    for place, digit in reversed(digits):
+        if above is None:
+            top = above = place
+            adders, wider = int(digit < 0), int(digit < 0)
+            continue
+        adders += 1
+        wider += top - above + 1  # below the sum's lowest bit carries alone make the result
+        above = place
+    return adders, wider
+
+
+@cache
+def mean_constant() -> tuple[float, float]:
+    """`constant_adders` in the mean over the gains of a layer, which fill their bits."""
+    first = 1 << GAIN_BITS - GAIN_ALIKE
+    found = [constant_adders(gain) for gain in range(first, 2 * first, 7)]
+    adders, wider = np.mean(found, axis=0)
+    return float(adders), float(wider)
 
 
 def trailing(number: int) -> int:
