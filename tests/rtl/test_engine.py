@@ -59,8 +59,8 @@ def test_a_network_gives_what_integers_give(
     assert found.latency_cycles <= cost.latency_cycles
     for resource in ("dsp", "bram18", "uram"):
         assert sum(e.estimate[resource] for e in built) == cost.total[resource]
-    # of these constants, and in the mean over all
-    assert sum(e.estimate["lut"] for e in built) == pytest.approx(cost.total["lut"], rel=0.04)
+    # of these constants, of a network this small, and in the mean over all
+    assert sum(e.estimate["lut"] for e in built) == pytest.approx(cost.total["lut"], rel=0.05)
     counted = parameters.of_design(prices, net, scheme, interval, chosen)
     made = [(one.layer, one.unit, dict(one.parameters)) for e in built for one in e.instances]
     for parts in made:
