@@ -31,6 +31,7 @@ from syq_dse.scheme import (
     uniform,
 )
 from syq_dse.train import start
+from syq_dse.train.training import averaging, settled
 
 REFERENCE_BITS = 8
 
@@ -112,11 +113,14 @@ class Profiler:
         self.network, self.seen, self.images, self.labels = network, seen, images, labels
         size = sum(node.out_shape.size for node in network.nodes) * 4
         self.batch = max(1, min(LARGEST_BATCH, BATCH_BYTES // size))
-        self.plain = _innermost(Model(network).eval())
+        cpu = torch.device("cpu")
+        self.plain = settled(Model(network).eval(), cpu)
         self.plain.load_named_state(state, "the float network")
-        self.model = _innermost(Model(network, uniform(network, LayerScheme(), REFERENCE_BITS)))
+        self.model = settled(Model(network, uniform(network, LayerScheme(), REFERENCE_BITS)), cpu)
         start.start_from_float(self.model, state, seen[: start.CALIBRATION_IMAGES], "calibrated")
         self.model.eval()
+        self._layers: dict[Choice, Weighted] = {}
+        self._ranges: dict[tuple[str, int], float] = {}
         self.places = {node.name: i for i, node in enumerate(network.nodes)} | {INPUT: 0}
         (statistics,) = self._estimated(0, [Choice()])
         _set(self.model, statistics)
@@ -154,7 +158,8 @@ class Profiler:
         """What the reference's layers before a place write."""
         if not first:
             return {}
-        kept = self.model.run(x, keep=True)
+        others = {node.name: x for node in self.network.nodes[first:]}  # in no one's way
+        kept = self.model.run(x, keep=True, given=others)
         return {node.name: kept[node.name] for node in self.network.nodes[:first]}
 
     @torch.no_grad()
@@ -166,12 +171,8 @@ class Profiler:
             given = self._before(x, first)
             for choice, statistics in zip(own, found, strict=True):
                 with self._changed(choice, statistics):
-                    for layer in self.model.weighted.values():
-                        layer.momentum = 1 / (index + 1)
-                        layer.train()
-                    self.model.run(x, given=given)
-                    for layer in self.model.weighted.values():
-                        layer.eval()
+                    with averaging(self.model, index):
+                        self.model.run(x, given=given)
                     statistics |= _statistics(self.model, behind)
         return found
 
@@ -184,7 +185,9 @@ class Profiler:
         before = _statistics(model, set(weighted))
         _set(model, statistics)
         if choice.scheme is not None:
-            model.weighted[choice.layer] = self._weighted(choice.layer, choice.scheme)
+            if choice not in self._layers:
+                self._layers[choice] = self._weighted(choice.layer, choice.scheme)
+            model.weighted[choice.layer] = self._layers[choice]
         elif choice.tensor:
             model.bits[choice.tensor] = choice.bits
             if choice.tensor in model.ranges and choice.tensor != INPUT:
@@ -217,10 +220,6 @@ class Profiler:
             self._ranges[key] = start.best_range(self.values[name], *ends, top)
         return self._ranges[key]
 
-    @cached_property
-    def _ranges(self) -> dict[tuple[str, int], float]:
-        return {}
-
     def _row(self, choice: Choice, logits: Tensor) -> Row:
         wanted, own = F.log_softmax(self.wanted, dim=1), F.log_softmax(logits, dim=1)
         kl = F.kl_div(own, wanted, reduction="batchmean", log_target=True)
@@ -231,12 +230,6 @@ class Profiler:
             mse=float((logits - self.wanted).square().mean()),
             kl=max(0.0, float(kl)),
         )
-
-
-def _innermost(model: Model) -> Model:
-    """Channels innermost, which is faster on a CPU."""
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub has it
-    return model
 
 
 def _statistics(model: Model, names: set[str]) -> Statistics:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -136,16 +135,16 @@ def open_profiler(settings: Settings) -> Profiler:
     network = settings.network
     found = datasets.load(network, settings.dataset, settings.data)
     train, validation = split(found.train, runs.HOLDOUT, runs.SPLIT_SEED)
-    seen, _ = _drawn(train, settings, "trains")
-    images, labels = _drawn(validation, settings, "is the validation part")
+    seen, _ = _drawn(train, settings, "the training part")
+    images, labels = _drawn(validation, settings, "the validation part")
     return Profiler(network, runs.load_float(settings.start, network), seen, images, labels)
 
 
 def _drawn(images: Images, settings: Settings, what: str) -> tuple[torch.Tensor, torch.Tensor]:
     if len(images) < settings.images:
         raise InputError(
-            f"{settings.dataset}: images must be at most {len(images)}, of which the part that "
-            f"{what} consists, got {settings.images}; give a smaller --images"
+            f"{settings.dataset}: images must be at most {len(images)}, all of {what}, "
+            f"got {settings.images}; give a smaller --images"
         )
     rng = torch.Generator().manual_seed(settings.seed)
     numbers = torch.randperm(len(images), generator=rng)[: settings.images]
@@ -196,6 +195,9 @@ def read(path: Path) -> pd.DataFrame:
     try:
         text = dict.fromkeys(("item", "weights", "granularity", "scale", "network"), str)
         table = pd.read_csv(path, dtype=text, keep_default_na=False)
+        lacking = [name for name in COLUMNS if name not in table]
+        if lacking:
+            raise ValueError(f"it has no column '{lacking[0]}'")
         table = table[list(COLUMNS)]
         figures = table[list(FIGURES)].astype(float)
         if not figures.map(lambda value: 0 <= value < float("inf")).all(axis=None):
@@ -203,20 +205,16 @@ def read(path: Path) -> pd.DataFrame:
         return table.astype(dict.fromkeys(("bits", "images", "seed"), int))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (KeyError, ValueError) as error:
+    except ValueError as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: is no profile: {reason}; `profile` writes one") from None
 
 
 def _stated(settings: Settings) -> dict[str, Any]:
-    try:
-        content = settings.start.read_bytes()
-    except OSError as error:
-        raise InputError(f"{settings.start}: cannot be read: {error.strerror}") from None
     return {
         "network": settings.network.name,
         "dataset": Path(settings.dataset).stem,
-        "float_sha256": hashlib.sha256(content).hexdigest(),
+        "float_sha256": records.sha256(settings.start),
         "images": settings.images,
         "seed": settings.seed,
     }

@@ -23,6 +23,9 @@ QUIET_SECONDS = 2.0
 LINE_SECONDS = 10.0
 """Time between two lines of progress where standard error is no terminal."""
 
+SEED = click.IntRange(0, (1 << 63) - 1)
+"""Seeds that generators take."""
+
 WIDEST = 100
 """Columns at which text wraps in a wider terminal; a narrower one wraps at its own width."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from syq_dse.cli.output import print_json, print_table, print_text, progress_bar
+from syq_dse.cli.output import SEED, print_json, print_table, print_text, progress_bar
 
 
 @click.command()
@@ -24,7 +24,7 @@ from syq_dse.cli.output import print_json, print_table, print_text, progress_bar
     show_default=True,
     help="For ranges and batch-norm; as many others are measured on.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the images.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the images.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes.  [one a core]")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Table.  [profiles/NAME.csv]")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON document.")

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from syq_dse.cli.output import number, print_json, print_text, progress_bar
+from syq_dse.cli.output import SEED, number, print_json, print_text, progress_bar
 
 if TYPE_CHECKING:
     from syq_dse.train.training import Training
 
-
-LARGEST_SEED = (1 << 63) - 1
 
 LEAST_SAME = 0.98
 """Share of images on which integers and model have to agree, or there is a warning."""
@@ -30,7 +28,7 @@ LEAST_SAME = 0.98
 @click.option("--scheme", type=click.Path(path_type=Path), help="With --network: TOML or JSON.")
 @click.option("--recipe", help="paper, modern, float or a TOML file.  [modern; float]")
 @click.option("--epochs", type=click.IntRange(1), help="[default: the recipe's or network's]")
-@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--dataset", help="A shipped data set or a TOML file.  [the network's]")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of the data set.")
 @click.option("--pretrained", type=click.Path(path_type=Path), help="Float network to start from.")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-
 from syq_dse.cost.counts import Counts
 from syq_dse.cost.folding import Folding, Geometry, RamStyle, ResType, word_channels
 from syq_dse.cost.fpga import Pricing, Resources, resources
@@ -46,11 +43,9 @@ def mac_unit(
     pe: Ints,
     simd: Ints,
     res: ResType,
-    codes: npt.NDArray[np.int64] | None = None,
+    codes: Ints | None = None,
 ) -> Resources:
-    """Args:
-    codes: where they are constants and known, of one folding, shape (pe, simd).
-    """
+    """The unit with any codes or, where they are constants, with those of one folding, as `mac`."""
     counts = mac(geo, layer, bits, pe, simd, res, pricing.family.multiplier, codes)
     return resources("mac", counts, pricing)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from amaranth import Cat, Const, Elaboratable, Instance, Module, Signal, signed
 from amaranth.hdl import Value
 
-from syq_dse.cost.units.requant import parts
+from syq_dse.cost.units.requant import parts, signed_digits
 from syq_dse.target import Family
 
 VERILOG = "verilog"
@@ -157,12 +157,10 @@ def _by_constant(m: Module, a: Value, factor: int, width: int, name: str) -> Val
 
     Each sum is shifted before the next: Yosys merges a sum that goes into a sum, into more logic.
     """
-    digits: list[int] = []  # the lowest first: -1, 0 or 1
-    while factor:
-        digits.append(2 - factor % 4 if factor % 2 else 0)
-        factor = (factor - digits[-1]) // 2
+    digits = dict(signed_digits(factor))
     total: Value = Const(0, signed(width))
-    for place, digit in reversed(list(enumerate(digits))):
+    for place in reversed(range(max(digits, default=-1) + 1)):
+        digit = digits.get(place, 0)
         total = (total << 1)[:width].as_signed()
         if digit:
             joined = Signal(signed(width), name=f"{name}_{place}")

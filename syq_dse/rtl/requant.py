@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from amaranth import Cat, Const, Module, Mux, ResetSignal, Shape, Signal
 from amaranth.hdl import Value
 
 from syq_dse.cost.integers import divisors
-from syq_dse.cost.units.requant import GAIN_BITS
+from syq_dse.cost.units.requant import GAIN_BITS, threshold_words
 from syq_dse.rtl import dsp
 from syq_dse.rtl.memory import Memory, table
 from syq_dse.rtl.select import select
@@ -55,9 +56,9 @@ class Thresholds(Unit):
         self.serial = period >= bits
         self.g = max([d for d in divisors(pe) if d * bits <= period], default=1)
         self.styles = [style] * (bits + 1) if isinstance(style, str) else list(style)
-        # accumulator + word overflows where acc >= t
-        lowest, highest = -(1 << acc - 1), (1 << acc - 1) - 1
-        self.words = [[highest - min(max(t - 1, lowest), highest) for t in of] for of in thresholds]
+        self.words: list[list[int]] = threshold_words(
+            acc, np.array(thresholds, dtype=np.int64)
+        ).tolist()
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -159,12 +159,7 @@ def _training(folder: Path, point: str, seed: int, options: Options) -> Training
         Path(name).read_text(encoding="utf-8", errors="replace") if Path(name).is_file() else name
         for name in (options.recipe, options.dataset or "", study.network)
     )
-    start = None
-    if options.pretrained is not None:
-        try:
-            start = hashlib.sha256(options.pretrained.read_bytes()).hexdigest()
-        except OSError as error:
-            raise InputError(f"{options.pretrained}: cannot be read: {error.strerror}") from None
+    start = None if options.pretrained is None else records.sha256(options.pretrained)
     depends = [
         network,
         document["scheme"],

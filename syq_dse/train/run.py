@@ -136,11 +136,7 @@ def name_of(job: Job, dataset: Dataset, mixed: bool = False) -> str:
 def _start_hash(job: Job) -> str | None:
     if not _reads_float(job):
         return None
-    path = float_checkpoint(job.network, job.dataset, job.start)
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    return records.sha256(float_checkpoint(job.network, job.dataset, job.start))
 
 
 def _reads_float(job: Job) -> bool:
@@ -214,19 +210,12 @@ def train(
         if first:
             _remove_parts(folder)
         _resume(run, folder / CHECKPOINT, document)
-        return _run(job, run, measured, folder, document, checked, report)
+        _run(run, folder, document, report)
+        return _finish(job, run, measured, folder, document, checked) if first else {}
 
 
-def _run(
-    job: Job,
-    run: Training,
-    measured: Images,
-    folder: Path,
-    document: dict[str, Any],
-    checked: int | None,
-    report: Report,
-) -> dict[str, Any]:
-    """Train to the end, and finish; of several processes the first writes."""
+def _run(run: Training, folder: Path, document: dict[str, Any], report: Report) -> None:
+    """Train to the end; of several processes the first writes the state."""
     first = run.rank == 0
     board = _board(folder) if first else None
     last = time.monotonic()
@@ -267,7 +256,6 @@ def _run(
     finally:
         if board is not None:
             board.close()
-    return _finish(job, run, measured, folder, document, checked) if first else {}
 
 
 def _begin(job: Job, images: Images, settings: Settings) -> Training:

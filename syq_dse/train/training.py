@@ -106,10 +106,10 @@ class Training:
     ) -> None:
         self.recipe, self.settings, self.images = recipe, settings, images
         self.device = torch.device(settings.device)
-        self.model = _settled(model, self.device)
+        self.model = settled(model, self.device)
         self.teacher: Model | None = None
         if teacher is not None and recipe.distillation:
-            self.teacher = _settled(teacher, self.device).eval()
+            self.teacher = settled(teacher, self.device).eval()
         self.position = Position()
         self.rank, self.world = _place()
         if recipe.batch % self.world:
@@ -455,7 +455,7 @@ def _position(document: Mapping[str, Any], epochs: int, steps: int, place: str) 
     return found
 
 
-def _settled(model: Model, device: torch.device) -> Model:
+def settled(model: Model, device: torch.device) -> Model:
     """On a device, channels innermost: on a CPU convolutions and poolings are faster so."""
     model.to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub has it
@@ -519,18 +519,29 @@ def check_finite(model: Model, at: str) -> None:
 @torch.no_grad()
 def reestimate(model: Model, images: Images, numbers: Tensor, batch: int) -> None:
     """Batch-norm's mean and variance as the mean over the batches of some images."""
-    model.train()
     device = next(model.parameters()).device
-    layers = list(model.weighted.values())
-    before = [layer.momentum for layer in layers]
     parts = math.ceil(len(numbers) / batch)  # alike in size, for one image alone has no variance
     for index, part in enumerate(torch.tensor_split(numbers, parts)):
-        for layer in layers:
-            layer.momentum = 1 / (index + 1)
-        model(images.batch(part, None).to(device))
-    for layer, momentum in zip(layers, before, strict=True):
-        layer.momentum = momentum
+        with averaging(model, index):
+            model(images.batch(part, None).to(device))
     model.eval()
+
+
+@contextlib.contextmanager
+def averaging(model: Model, index: int) -> Iterator[None]:
+    """What the model runs on within the block is batch `index` of a mean over batches, which
+    batch-norm's mean and variance become."""
+    layers = list(model.weighted.values())
+    before = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 1 / (index + 1)
+        layer.train()
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, before, strict=True):
+            layer.momentum = momentum
+            layer.eval()
 
 
 @torch.no_grad()

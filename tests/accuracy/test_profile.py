@@ -20,7 +20,7 @@ from syq_dse.quant.model import Model
 from syq_dse.scheme import LayerScheme, Scheme, uniform
 from syq_dse.train import checkpoint, run, start, training
 from syq_dse.train.images import TensorImages
-from tests.train.conftest import images, tiny  # noqa: F401  # a fixture
+from tests.train.conftest import images
 
 SHAPES = """
 name = "shapes"
@@ -127,7 +127,7 @@ def test_every_choice_is_there_once(shapes: Network) -> None:
 
 
 @pytest.fixture
-def settings(tiny: Path) -> Settings:  # noqa: F811
+def settings(tiny: Path) -> Settings:
     net = network.load(str(tiny))
     path = tiny.parent / "float.safetensors"
     torch.manual_seed(0)

@@ -331,7 +331,9 @@ def test_shipped_recipes() -> None:
     assert rates == pytest.approx([1e-4, 1e-4, 2e-5, 2e-5, 4e-6, 4e-6])
 
 
-def test_scales_do_not_cross_zero(given: tuple[Network, Dataset]) -> None:
+def test_scales_do_not_cross_zero(
+    given: tuple[Network, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Batch-norm removes a layer's scale: what drives it is noise, and its sign is the layer's."""
     how = replace(MODERN, scale_rate=0.5, distillation=0.0)
     run = begin(given, how, epochs=4, text="binary,4,layer")
@@ -345,7 +347,7 @@ def test_scales_do_not_cross_zero(given: tuple[Network, Dataset]) -> None:
             least[layer] = min(least[layer], float(layer.scale.detach().min()) / started[layer])
         return found
 
-    run._step = watched  # type: ignore[method-assign]
+    monkeypatch.setattr(run, "_step", watched)
     run.train()
     assert all(value >= training.LEAST_SCALE * 0.999 for value in least.values())
     assert min(least.values()) < 0.5  # they move

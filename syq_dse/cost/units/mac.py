@@ -166,7 +166,7 @@ def mac(
     simd: Ints,
     res_type: ResType,
     multiplier: tuple[int, int],
-    codes: npt.NDArray[np.int64] | None = None,
+    codes: Ints | None = None,
 ) -> Counts:
     """Counts of pe adder trees over simd products, and of their accumulators.
 
@@ -306,7 +306,7 @@ def mac(
 
 
 def _all_known(
-    parts: npt.NDArray[np.int64], codebook: str, activation: Range, ones: bool
+    parts: Ints, codebook: str, activation: Range, ones: bool
 ) -> dict[str, npt.NDArray[np.float64]]:
     """`known_sums` of all groups and sums, shape (sums, PEs of a group, products)."""
     found = [known_sums(codes, codebook, activation, ones) for codes in parts]

@@ -7,7 +7,6 @@ from functools import cache
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from syq_dse.cost.counts import Counts, Memory, different_columns
 from syq_dse.cost.integers import Ints, cdiv, clog2, divisors, ints
@@ -62,16 +61,13 @@ CONSTANT_PRODUCT_BITS = 2
 a multiple of 4, and so on."""
 
 
-IntArray = npt.NDArray[np.int64]
-
-
-def threshold_words(acc: int, of: IntArray) -> IntArray:
+def threshold_words(acc: int, of: Ints) -> Ints:
     """What stands in a table for thresholds of any size: accumulator + word overflows at them."""
     highest = (1 << acc - 1) - 1
     return highest - np.clip(of - 1, -highest - 1, highest)
 
 
-def tree_nodes(bits: int) -> IntArray:
+def tree_nodes(bits: int) -> Ints:
     """The threshold, by its place in ascending order, of each node of the search but the first, 0.
 
     >>> tree_nodes(3).tolist()
@@ -81,7 +77,7 @@ def tree_nodes(bits: int) -> IntArray:
     return np.concatenate(levels) - 1
 
 
-def _known_columns(acc: int, bits: int, of: IntArray, pe: int, g: int, serial: bool) -> list[int]:
+def _known_columns(acc: int, bits: int, of: Ints, pe: int, g: int, serial: bool) -> list[int]:
     """Columns that differ, of the tables that `thresholds` counts, in all their banks."""
     words = threshold_words(acc, of)[:, tree_nodes(bits)]
     folds = words.reshape(-1, pe, words.shape[1])
@@ -105,7 +101,7 @@ def thresholds(
     pe: Ints,
     period: Ints,
     alike: int = 0,
-    known: IntArray | None = None,
+    known: Ints | None = None,
 ) -> Counts:
     """Counts of a binary search over 2**bits - 1 thresholds a channel.
 
@@ -173,7 +169,7 @@ def multiply(
     dsp: bool,
     port: int,
     alike: int = 0,
-    known: tuple[IntArray, IntArray] | None = None,
+    known: tuple[Ints, Ints] | None = None,
 ) -> Counts:
     """Counts of multiply, add, shift, clip with a gain and an offset a channel.
 
@@ -248,6 +244,22 @@ def multiply(
     )
 
 
+def signed_digits(factor: int) -> list[tuple[int, int]]:
+    """Places and digits, -1 or 1, of which a number in base 2 needs the fewest; the lowest first.
+
+    >>> signed_digits(7), signed_digits(-5)
+    ([(0, -1), (3, 1)], [(0, -1), (2, -1)])
+    """
+    digits: list[tuple[int, int]] = []
+    place = 0
+    while factor:
+        if factor % 2:
+            digits.append((place, 2 - factor % 4))
+            factor -= digits[-1][1]
+        factor, place = factor // 2, place + 1
+    return digits
+
+
 def constant_adders(factor: int) -> tuple[int, int]:
     """Adders of a product with a constant, and how many bits more than the operand all have.
 
@@ -257,16 +269,9 @@ def constant_adders(factor: int) -> tuple[int, int]:
     >>> constant_adders(4), constant_adders(5), constant_adders(45)  # a, 4 a + a, 64 a - 16 a ...
     ((0, 0), (1, 1), (3, 9))
     """
-    digits: list[tuple[int, int]] = []
-    place = 0
-    while factor:
-        if factor % 2:
-            digits.append((place, 2 - factor % 4))
-            factor -= digits[-1][1]
-        factor, place = factor // 2, place + 1
     adders = wider = 0
     above = None
-    for place, digit in reversed(digits):
+    for place, digit in reversed(signed_digits(factor)):
         if above is None:
             top = above = place
             adders, wider = int(digit < 0), int(digit < 0)
