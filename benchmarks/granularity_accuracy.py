@@ -21,10 +21,11 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,7 @@ TABLE = Path(__file__).resolve().parent.parent / "docs" / "granularity.csv"
 FOLDER = Path("runs") / "granularity"
 CODEBOOKS = ("binary", "ternary")
 GRANULARITIES: tuple[Granularity, ...] = ("layer", "row", "pixel", "channel")
+T, R = TypeVar("T"), TypeVar("R")
 RATES = {"float": (5e-4, 2e-3, 8e-3), "modern": (1e-3, 4e-3, 1.5e-2)}
 
 
@@ -66,6 +68,35 @@ class Start:
         if not self.epochs:
             return run.float_checkpoint(networks.load(self.network), self.dataset)
         return FOLDER / self.name / run.MODEL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """How many trainings run at a time, each a process, and where."""
+
+    jobs: int
+    device: str  # cpu or cuda
+
+    def train(self, name: str, arguments: list[str]) -> dict[str, float]:
+        """Top-1 and loss of one training."""
+        command = [sys.executable, "-m", "syq_dse", "train", *arguments, "--json"]
+        environment = {"GLIBC_TUNABLES": MALLOC, **os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [*command, "--device", self.device, "-o", str(FOLDER / name)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(f"{name}: {done.stderr.splitlines()[-1]}")
+        result = json.loads(done.stdout)
+        return {"top1": result["top1"], "loss": result["loss"]}
+
+    def map(self, job: Callable[[T], R], jobs: list[T]) -> Iterator[R]:
+        """The result of each, in order."""
+        with ThreadPoolExecutor(self.jobs) as pool:
+            yield from pool.map(job, jobs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,24 +132,7 @@ def recipe_file(base: str, rate: float, decay: float = 0.0) -> Path:
     return path
 
 
-def trained(name: str, arguments: list[str]) -> dict[str, float]:
-    """Train in a process of its own; top-1 and loss."""
-    command = [sys.executable, "-m", "syq_dse", "train", *arguments, "--json"]
-    environment = {"GLIBC_TUNABLES": MALLOC, **os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, "-o", str(FOLDER / name)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"{name}: {done.stderr.splitlines()[-1]}")
-    result = json.loads(done.stdout)
-    return {"top1": result["top1"], "loss": result["loss"]}
-
-
-def quantised(start: Start, cell: Cell) -> dict[str, object]:
+def quantised(workers: Workers, start: Start, cell: Cell) -> dict[str, object]:
     """The row of the table."""
     arguments = [
         *("--network", start.network, "--dataset", cell.dataset),
@@ -126,22 +140,27 @@ def quantised(start: Start, cell: Cell) -> dict[str, object]:
         *("--recipe", str(recipe_file("modern", cell.rate)), "--epochs", str(cell.epochs)),
         *("--seed", str(cell.seed), "--measure", cell.part, "--pretrained", str(start.path)),
     ]
-    return {**asdict(cell), **trained(cell.name, arguments)}
+    return {**asdict(cell), **workers.train(cell.name, arguments)}
 
 
-def best_start(network: str, dataset: str, epochs: int, decay: float) -> Start:
+def best_start(workers: Workers, network: str, dataset: str, epochs: int, decay: float) -> Start:
     """The float network with the best rate."""
-    tries = []
-    for rate in RATES["float"]:
-        start = Start(network=network, dataset=dataset, epochs=epochs, decay=decay, rate=rate)
+    tries = [
+        Start(network=network, dataset=dataset, epochs=epochs, decay=decay, rate=rate)
+        for rate in RATES["float"]
+    ]
+
+    def top1(start: Start) -> float:
         arguments = [
             *("--network", network, "--dataset", dataset, "--float", "--epochs", str(epochs)),
-            *("--recipe", str(recipe_file("float", rate, decay)), "--measure", "validation"),
+            *("--recipe", str(recipe_file("float", start.rate, decay)), "--measure", "validation"),
         ]
-        found = trained(start.name, arguments)["top1"]
-        print(f"float, rate {rate:g}: {found:.4f}", file=sys.stderr, flush=True)
-        tries.append((found, start))
-    return max(tries, key=lambda pair: pair[0])[1]
+        found = workers.train(start.name, arguments)["top1"]
+        print(f"float, rate {start.rate:g}: {found:.4f}", file=sys.stderr, flush=True)
+        return found
+
+    found = list(workers.map(top1, tries))
+    return tries[int(np.argmax(found))]
 
 
 def known() -> pd.DataFrame:
@@ -151,17 +170,15 @@ def known() -> pd.DataFrame:
     return pd.read_csv(TABLE)
 
 
-def complete(start: Start, cells: list[Cell], jobs: int) -> pd.DataFrame:
+def complete(workers: Workers, start: Start, cells: list[Cell]) -> pd.DataFrame:
     """The table with rows of all cells, which are trained where they are missing."""
-    table = known()
-    have = {tuple(row) for row in table[list(KEYS)].itertuples(index=False)}
+    have = {tuple(row) for row in known()[list(KEYS)].itertuples(index=False)}
     missing = [cell for cell in cells if tuple(asdict(cell).values()) not in have]
-    with ThreadPoolExecutor(jobs) as pool:
-        rows = pool.map(lambda cell: quantised(start, cell), missing)
-        for number, row in enumerate(rows, 1):
-            table = pd.DataFrame([*known().to_dict("records"), row])
-            records.write_text(TABLE, table.to_csv(index=False))
-            print(f"{number}/{len(missing)} {row['top1']:.4f}", file=sys.stderr, flush=True)
+    rows = workers.map(lambda cell: quantised(workers, start, cell), missing)
+    for number, row in enumerate(rows, 1):
+        table = pd.DataFrame([*known().to_dict("records"), row])
+        records.write_text(TABLE, table.to_csv(index=False))
+        print(f"{number}/{len(missing)} {row['top1']:.4f}", file=sys.stderr, flush=True)
     return known()
 
 
@@ -171,7 +188,7 @@ def select(table: pd.DataFrame, **values: object) -> pd.DataFrame:
     return table
 
 
-def study(start: Start, bits: list[int], epochs: int, seeds: int, jobs: int) -> None:
+def study(workers: Workers, start: Start, bits: list[int], epochs: int, seeds: int) -> None:
     name = networks.load(start.network).name
     kinds = list(itertools.product(CODEBOOKS, bits))
 
@@ -194,7 +211,7 @@ def study(start: Start, bits: list[int], epochs: int, seeds: int, jobs: int) -> 
     tries = [
         cell(*kind, "layer", rate, 0, "validation") for kind in kinds for rate in RATES["modern"]
     ]
-    table = select(complete(start, tries, jobs), network=name, decay=start.decay, epochs=epochs)
+    table = select(complete(workers, start, tries), network=name, decay=start.decay, epochs=epochs)
     rates = {}
     for weights, width in kinds:
         own = select(table, weights=weights, bits=width, part="validation")
@@ -205,7 +222,7 @@ def study(start: Start, bits: list[int], epochs: int, seeds: int, jobs: int) -> 
         for kind in kinds
         for granularity in GRANULARITIES
     ]
-    table = select(complete(start, wanted, jobs), network=name, decay=start.decay, epochs=epochs)
+    table = select(complete(workers, start, wanted), network=name, decay=start.decay, epochs=epochs)
     print("\n".join(lines(table, f"{name}, {epochs} epochs", rates)))
     print("\n".join(profile(start)))
 
@@ -255,13 +272,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--float-epochs", type=int, default=0, help="0: the shipped float network")
     parser.add_argument("--decay", type=float, default=0.01, help="of the float network")
     asked = parser.parse_args()
+    workers = Workers(jobs=asked.jobs, device=asked.device)
     start = Start(network=asked.network, dataset=asked.dataset)
     if asked.float_epochs:
-        start = best_start(asked.network, asked.dataset, asked.float_epochs, asked.decay)
-    study(start, asked.bits, asked.epochs, asked.seeds, asked.jobs)
+        start = best_start(workers, asked.network, asked.dataset, asked.float_epochs, asked.decay)
+    study(workers, start, asked.bits, asked.epochs, asked.seeds)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """Speed of a training step: quantised against float, and against Brevitas.
 
     python benchmarks/training.py [network ...]
+    python benchmarks/training.py --device cuda --batch 256 [--mixed] [--compile] resnet18
 
 One thread, one process, batch 128, channels innermost, images of noise in memory. Our float and
 quantised networks take turns; what counts is the median of the ratios of neighbours. The limit is
 1: a quantised network computes all that the float one does. With Brevitas installed (`pip install
-brevitas`), the same network of its layers, one scale a tensor, takes turns too.
+brevitas`), the same network of its layers, one scale a tensor, takes turns on a CPU too.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import statistics
@@ -28,23 +30,23 @@ from syq_dse.quant.model import Model
 from syq_dse.search.validation import MALLOC
 from syq_dse.train import recipe
 from syq_dse.train.images import TensorImages
-from syq_dse.train.training import Settings, Training
+from syq_dse.train.training import Settings, Training, processes
 
 NETWORKS = ("fmnist-vgg", "lenet5", "resnet8")
-BATCH, STEPS, TURNS = 128, 4, 25
-BAR, BAR_PEER = 0.92, 2.0
+STEPS, TURNS = 4, 25
+BAR, BAR_GPU, BAR_PEER = 0.92, 0.9, 2.0
 
 Turn = Callable[[], None]
 
 
-def ours(net: Network, chosen: scheme.Scheme | None) -> Turn:
+def ours(net: Network, chosen: scheme.Scheme | None, batch: int, settings: Settings) -> Turn:
     """An epoch of STEPS steps of the trainer, as `syq-dse train` runs it."""
     shape = net.input_shape
-    count = BATCH * STEPS
+    count = batch * STEPS
     images = torch.randint(0, 256, (count, shape.c, shape.h, shape.w), dtype=torch.uint8)
     labels = torch.randint(0, net.file.classes, (count,))
-    how = replace(recipe.load("modern"), batch=BATCH)
-    run = Training(Model(net, chosen), how, Settings(epochs=1 << 20), TensorImages(images, labels))
+    how = replace(recipe.load("modern"), batch=batch)
+    run = Training(Model(net, chosen), how, settings, TensorImages(images, labels))
     return lambda: run._epoch(lambda *_: None, lambda: False)
 
 
@@ -111,17 +113,17 @@ class Peer(nn.Module):
         return found[self.net.nodes[-1].name]
 
 
-def peer(net: Network) -> Turn:
+def peer(net: Network, batch: int) -> Turn:
     """STEPS steps of Brevitas' network, with the same optimizer and batches as ours."""
     shape = net.input_shape
     model = Peer(net)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub has it
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, fused=True)
-    images = torch.rand(BATCH * STEPS, shape.c, shape.h, shape.w)
-    labels = torch.randint(0, net.file.classes, (BATCH * STEPS,))
+    images = torch.rand(batch * STEPS, shape.c, shape.h, shape.w)
+    labels = torch.randint(0, net.file.classes, (batch * STEPS,))
 
     def turn() -> None:
-        for x, y in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+        for x, y in zip(images.split(batch), labels.split(batch), strict=True):
             logits = model(x.contiguous(memory_format=torch.channels_last))
             optimizer.zero_grad(set_to_none=True)
             nn.functional.cross_entropy(logits, y).backward()
@@ -130,7 +132,7 @@ def peer(net: Network) -> Turn:
     return turn
 
 
-def measure(turns: dict[str, Turn]) -> dict[str, list[float]]:
+def measure(turns: dict[str, Turn], images: int) -> dict[str, list[float]]:
     """Images a second of each, turn by turn."""
     for turn in turns.values():
         turn()
@@ -139,28 +141,42 @@ def measure(turns: dict[str, Turn]) -> dict[str, list[float]]:
         for name, turn in turns.items():
             start = time.perf_counter()
             turn()
-            rates[name].append(BATCH * STEPS / (time.perf_counter() - start))
+            rates[name].append(images / (time.perf_counter() - start))
     return rates
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("networks", nargs="*", default=NETWORKS)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--mixed", action="store_true", help="bfloat16")
+    parser.add_argument("--compile", action="store_true", help="torch.compile, of both")
+    asked = parser.parse_args()
     torch.set_num_threads(1)
-    has_peer = importlib.util.find_spec("brevitas") is not None
-    for name in sys.argv[1:] or NETWORKS:
+    settings = Settings(
+        epochs=1 << 20, device=asked.device, mixed=asked.mixed, compiled=asked.compile
+    )
+    has_peer = asked.device == "cpu" and importlib.util.find_spec("brevitas") is not None
+    bar = BAR if asked.device == "cpu" else BAR_GPU
+    for name in asked.networks:
         net = network.load(name)
         turns = {
-            "float": ours(net, None),
-            "ternary,4,pixel": ours(net, scheme.parse_uniform(net, "ternary,4,pixel")),
+            "float": ours(net, None, asked.batch, settings),
+            "ternary,4,pixel": ours(
+                net, scheme.parse_uniform(net, "ternary,4,pixel"), asked.batch, settings
+            ),
         }
         if has_peer:
-            turns["brevitas"] = peer(net)
-        rates = measure(turns)
+            turns["brevitas"] = peer(net, asked.batch)
+        with processes(asked.device):
+            rates = measure(turns, asked.batch * STEPS)
         medians = {k: statistics.median(v) for k, v in rates.items()}
         own = rates["ternary,4,pixel"]
         against = statistics.median(a / b for a, b in zip(own, rates["float"], strict=True))
         print(
             f"{name}: float {medians['float']:.0f}, ternary,4,pixel "
-            f"{medians['ternary,4,pixel']:.0f} images/s, ratio {against:.3f} (wanted {BAR})"
+            f"{medians['ternary,4,pixel']:.0f} images/s, ratio {against:.3f} (wanted {bar})"
         )
         if has_peer:
             against = statistics.median(a / b for a, b in zip(own, rates["brevitas"], strict=True))
@@ -168,7 +184,7 @@ def main() -> None:
                 f"{name}: brevitas {medians['brevitas']:.0f} images/s, ratio {against:.2f} "
                 f"(wanted {BAR_PEER})"
             )
-    if not has_peer:
+    if asked.device == "cpu" and not has_peer:
         print("brevitas is not installed: no peer was measured")
 
 

@@ -13,6 +13,8 @@ factor s gives the code.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -26,6 +28,10 @@ class _Codes(Function):
     def forward(ctx: Any, raised: Tensor, low: int, high: int) -> Tensor:
         ctx.save_for_backward(raised)
         ctx.range = low, high
+        if _has_kernels(raised):
+            return _kernel("codes")(raised, low=low, high=high)
+        if torch.compiler.is_compiling():  # 2.11 loses the gradient of what is changed in place
+            return torch.floor(raised).clamp(low, high)
         return torch.floor(raised).clamp_(low, high)
 
     @staticmethod
@@ -40,17 +46,27 @@ def _inside(grad: Tensor, x: Tensor, low: float, high: float) -> Tensor:
 
     After a flattening the gradient has others, with which poolings take twice as long.
     """
+    if torch.compiler.is_compiling():  # which lays out tensors itself
+        return torch.ops.aten.hardtanh_backward(grad, x, low, high)  # type: ignore[no-any-return]
     found = torch.empty_like(x)
     torch.ops.aten.hardtanh_backward.grad_input(grad, x, low, high, grad_input=found)
     return found
 
 
-@cache
 def just_outside(low: float, high: float, dtype: torch.dtype) -> tuple[float, float]:
-    """The numbers next to a range: `hardtanh_backward` cuts off the ends that it gets."""
-    ends = torch.tensor([low, high], dtype=dtype)
-    below, above = torch.nextafter(ends, torch.tensor([-torch.inf, torch.inf], dtype=dtype))
-    return float(below), float(above)
+    """The numbers next to a range: `hardtanh_backward` cuts off the ends that it gets.
+
+    >>> just_outside(0.5, 1.0, torch.bfloat16)
+    (0.498046875, 1.0078125)
+    """
+    eps = torch.finfo(dtype).eps
+    return -_next_above(-low, eps), _next_above(high, eps)
+
+
+def _next_above(x: float, eps: float) -> float:
+    """The next larger number of a format that has `eps` between 1 and the next one."""
+    part, power = math.frexp(x)  # 0.5 <= |part| < 1; numbers from -1/2 up are half as far apart
+    return x + math.ldexp(eps, power - (2 if part == -0.5 else 1))
 
 
 def codes(raised: Tensor, low: int, high: int) -> Tensor:
@@ -62,17 +78,51 @@ def codes(raised: Tensor, low: int, high: int) -> Tensor:
 _HALF = torch.tensor(0.5)
 
 
+def _total(a: Tensor, b: Tensor, of_a: float, of_b: float) -> Tensor:
+    """floor(a * of_a + b * of_b + 0.5); exact, since factors are powers of two."""
+    if torch.compiler.is_compiling():
+        return torch.floor(a * of_a + b * of_b + 0.5)
+    if _has_kernels(a):
+        return _kernel("total")(a, b, of_a=of_a, of_b=of_b)
+    total = torch.add(a, b, alpha=of_b / of_a)
+    if of_a % 1 or of_b % 1:  # in place, since fresh memory costs twice as much
+        torch.add(_HALF, total, alpha=of_a, out=total).floor_()
+    elif of_a != 1:
+        total.mul_(of_a)
+    return total
+
+
+_KERNELS = {
+    "codes": """template <typename T> T codes(T x, T low, T high) {
+        float code = floorf(float(x));
+        return T(code < float(low) ? float(low) : code > float(high) ? float(high) : code);
+    }""",
+    "total": """template <typename T> T total(T a, T b, T of_a, T of_b) {
+        return T(floorf(float(a) * float(of_a) + float(b) * float(of_b) + 0.5f));
+    }""",
+}
+"""For GPUs, where each pass over memory that is saved counts; not a number stays one."""
+
+
+def _has_kernels(x: Tensor) -> bool:
+    return x.is_cuda and x.dtype != torch.float64 and not torch.compiler.is_compiling()
+
+
+@cache
+def _kernel(name: str) -> Callable[..., Tensor]:
+    defaults = {"codes": {"low": 0.0, "high": 0.0}, "total": {"of_a": 0.0, "of_b": 0.0}}
+    made: Callable[..., Tensor] = torch.cuda.jiterator._create_jit_fn(
+        _KERNELS[name], **defaults[name]
+    )
+    return made
+
+
 class _Added(Function):
     @staticmethod
     def forward(
         ctx: Any, a: Tensor, b: Tensor, factors: tuple[float, float], low: int, high: int
     ) -> Tensor:
-        of_a, of_b = factors
-        total = torch.add(a, b, alpha=of_b / of_a)  # exact: factors are powers of two
-        if of_a % 1 or of_b % 1:  # in place, since fresh memory costs twice as much
-            torch.add(_HALF, total, alpha=of_a, out=total).floor_()
-        elif of_a != 1:
-            total.mul_(of_a)
+        total = _total(a, b, *factors)
         ctx.save_for_backward(total)
         ctx.factors, ctx.range = factors, (low, high)
         return total.clamp(low, high)

@@ -158,7 +158,7 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.scheme, self.learned_ranges = network, scheme, learned_ranges
-        self._known: tuple[Any, dict[str, float]] | None = None
+        self._known: tuple[Any, tuple[tuple[str, float], ...]] | None = None
         self.written = tensors(network)
         self.bits = dict(scheme.bits) if scheme is not None else {}
         layers = {} if scheme is None else dict(scheme.layers)
@@ -216,16 +216,18 @@ class Model(nn.Module):
             own = base if name in self.level else base * torch.exp2(power)
         return own
 
-    def _steps(self) -> dict[str, Step]:
-        """Of all tensors; numbers, which are faster than tensors, where nothing is learned."""
-        if self.learned_ranges:
-            found: dict[str, Step] = {name: self.step(name) for name in self.bits}
-            return found | {name: float(found[name]) for name in self.groups if name in found}
+    def _learned_steps(self) -> dict[str, Step]:
+        found: dict[str, Step] = {name: self.step(name) for name in self.bits}
+        return found | {name: float(found[name]) for name in self.groups if name in found}
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _steps(self) -> tuple[tuple[str, float], ...]:
+        """Of all tensors, as numbers, which are faster than tensors: nothing is learned."""
         key = tuple((value._version, value.dtype) for value in self.ranges.values())
         if self._known is None or self._known[0] != (key, tuple(self.bits.values())):
-            numbers = {name: float(self.step(name)) for name in self.bits}
+            numbers = tuple((name, float(self.step(name))) for name in self.bits)
             self._known = (key, tuple(self.bits.values())), numbers
-        return dict(self._known[1])
+        return self._known[1]
 
     def _meant(self, name: str) -> str:
         """The tensor whose mean a pool writes."""
@@ -255,7 +257,10 @@ class Model(nn.Module):
             keep: return all of them; else those that nobody reads any more are let go.
             given: what some layers write, as a run that keeps returns it; these are not computed.
         """
-        steps, known = self._steps(), given or {}
+        steps: dict[str, Step] = (
+            self._learned_steps() if self.learned_ranges else dict(self._steps())
+        )
+        known = given or {}
         pooled_first = set() if keep else self.pooled_first
 
         def layer(node: Node, inputs: list[Tensor]) -> Tensor:

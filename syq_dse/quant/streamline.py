@@ -123,7 +123,7 @@ def _codes(own: Weighted) -> tuple[LayerIntegers, Floats]:
     """Codes and mantissas, and what one of the accumulator stands for at inputs of step 1."""
     if own.layer is None or own.scale is None:
         raise InputError(f"{own.node.name}: has float weights and no integers")
-    scale = own.scale.detach().double()
+    scale, weight = (value.detach().double().cpu() for value in (own.scale, own.weight))
     entries = np.ones(integer.entries(own.node, own.layer), np.int64)
     unit: Any = scale.flatten().numpy()
     if has_format(own.node, own.layer):
@@ -134,7 +134,7 @@ def _codes(own: Weighted) -> tuple[LayerIntegers, Floats]:
         scale = whole * torch.exp2(exponent)
     elif weights.has_step(own.layer.weights):
         unit = np.maximum(unit, scales.LEAST_STEP)
-    codes = weights.codes(own.weight.detach().double(), scale, own.layer.weights)
+    codes = weights.codes(weight, scale, own.layer.weights)
     shape = (*own.weight.shape, 1, 1)[:4]
     return (
         LayerIntegers(codes=codes.numpy().astype(np.int64).reshape(shape), mantissas=entries),

@@ -44,14 +44,15 @@ def has_step(kind: str) -> bool:
 
 
 def codes(weight: Tensor, scale: Tensor, kind: str) -> Tensor:
-    """The code of each weight; `scale` matters for integers only.
-
-    Without masks of booleans, which cost a CPU ten times what arithmetic costs.
-    """
+    """The code of each weight; `scale` matters for integers only."""
     if kind == "binary":
         return torch.sign(weight).mul_(2).add_(1).sign_()  # sign(0) = +1
     if kind == "ternary":
         eta = DEAD_ZONE * weight.abs().amax()
+        if weight.is_cuda or torch.compiler.is_compiling():
+            return torch.sign(weight) * (weight.abs() >= eta)
+        # A CPU takes ten times as long for masks as for arithmetic; a GPU would have to hand over
+        # the threshold as a number.
         below = torch.nextafter(eta, eta.new_zeros(()))  # hardshrink takes its threshold away too
         return F.hardshrink(weight, float(below)).sign_()
     largest = weight_max(kind)

@@ -70,6 +70,10 @@ class TensorImages:
         chosen = self.images[numbers]
         return chosen if rng is None else augment(chosen, self.augmentation, rng)
 
+    def on(self, device: torch.device) -> TensorImages:
+        """The same in a device's memory, which then augments them too."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
     def part(self, numbers: Tensor) -> TensorImages:
         return replace(self, images=self.images[numbers], labels=self.labels[numbers])
 
@@ -82,20 +86,21 @@ class TensorImages:
 
 def augment(images: Tensor, how: Augmentation, rng: torch.Generator) -> Tensor:
     """Each image shifted by up to an eighth of its side, zeros coming in, and flipped or not."""
-    n, _, h, w = images.shape
+    n, channels, h, w = images.shape
     if "shift" in how:
         most = max(1, min(h, w) // 8)
         padded = F.pad(images, (most,) * 4)
         top, left = torch.randint(0, 2 * most + 1, (2, n, 1), generator=rng)
         rows, columns = top + torch.arange(h), left + torch.arange(w)
-        images = padded[
+        places = (
             torch.arange(n)[:, None, None, None],
-            torch.arange(images.shape[1])[None, :, None, None],
+            torch.arange(channels)[None, :, None, None],
             rows[:, None, :, None],
             columns[:, None, None, :],
-        ]
+        )
+        images = padded[tuple(place.to(images.device) for place in places)]
     if "flip" in how:
-        turned = torch.rand(n, generator=rng) < 0.5
+        turned = (torch.rand(n, generator=rng) < 0.5).to(images.device)
         images = torch.where(turned[:, None, None, None], images.flip(3), images)
     return images
 

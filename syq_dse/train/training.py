@@ -104,8 +104,9 @@ class Training:
         images: Images,
         teacher: Model | None = None,
     ) -> None:
-        self.recipe, self.settings, self.images = recipe, settings, images
+        self.recipe, self.settings = recipe, settings
         self.device = torch.device(settings.device)
+        self.images = images.on(self.device) if isinstance(images, TensorImages) else images
         self.model = settled(model, self.device)
         self.teacher: Model | None = None
         if teacher is not None and recipe.distillation:
@@ -254,26 +255,38 @@ class Training:
         if self.teacher is not None:
             loss = self._distilled(loss, logits, x)
         self.optimizer.zero_grad(set_to_none=True)
-        shown = float(loss.detach())
-        if math.isfinite(shown):
-            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types there
-        correct = float((logits.detach().argmax(1) == y).sum())
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types there
+        right = (logits.detach().argmax(1) == y).sum()
+        numbers = torch.stack([loss.detach(), right.float(), right.new_tensor(stop).float()])
         if self.world > 1:
-            shown, correct, asked = self._join(shown, correct, float(stop))
-            stop = asked > 0
+            numbers = self._join(numbers)
+        if self.device.type == "cuda":
+            # It learns at the end what became of the step, so as not to wait for the GPU before;
+            # the optimizer leaves all as it is where the loss is no finite number.
+            self._update(~torch.isfinite(numbers[0]))
+            shown, correct, asked = numbers.tolist()
+        else:
+            shown, correct, asked = numbers.tolist()
+            if math.isfinite(shown):
+                self._update()
         if not math.isfinite(shown):
             self._name_divergence(x, shown)
+        return shown, correct, asked > 0
+
+    def _update(self, spoilt: Tensor | None = None) -> None:
+        """Step by the gradients, unless they are spoilt."""
         self._regularise()
+        if spoilt is not None:
+            self.optimizer.found_inf = spoilt.float()  # type: ignore[attr-defined]
         self.optimizer.step()
         with torch.no_grad():
             for scale, floor in self.floors.items():
                 scale.clamp_(min=floor)
         if self.average:
             self._average()
-        return shown, correct, stop
 
     @torch.no_grad()
-    def _join(self, *numbers: float) -> list[float]:
+    def _join(self, numbers: Tensor) -> Tensor:
         """Mean over the processes of the gradients, in place, and of some numbers.
 
         One sum of one tensor, with which the processes also agree on stopping and on divergence:
@@ -281,16 +294,14 @@ class Training:
         """
         trained = [p for p in self.model.parameters() if p.requires_grad]
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
-        last = torch.tensor(numbers, device=self.device)
-        joined = torch.cat([*(part.flatten() for part in parts), last])
+        joined = torch.cat([*(part.flatten() for part in parts), numbers])
         dist.all_reduce(joined)
         joined /= self.world
         pieces = torch.split(joined, [*(part.numel() for part in parts), len(numbers)])
         for parameter, piece in zip(trained, pieces[:-1], strict=True):
             if parameter.grad is not None:
                 parameter.grad.copy_(piece.view_as(parameter))
-        found: list[float] = pieces[-1].tolist()
-        return found
+        return pieces[-1]
 
     def _distilled(self, loss: Tensor, logits: Tensor, x: Tensor) -> Tensor:
         """Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, 2015."""
@@ -516,7 +527,21 @@ def check_finite(model: Model, at: str) -> None:
             raise DivergenceError(f"{name}: must be finite, in {at}; lower learning_rate")
 
 
+@contextlib.contextmanager
+def whole_floats() -> Iterator[None]:
+    """Convolutions with all 24 bits of a float: a GPU may else leave out 13, and what is measured
+    would not be what the integers give."""
+    with torch.backends.cudnn.flags(
+        enabled=torch.backends.cudnn.enabled,
+        benchmark=torch.backends.cudnn.benchmark,
+        deterministic=torch.backends.cudnn.deterministic,
+        allow_tf32=False,
+    ):
+        yield
+
+
 @torch.no_grad()
+@whole_floats()
 def reestimate(model: Model, images: Images, numbers: Tensor, batch: int) -> None:
     """Batch-norm's mean and variance as the mean over the batches of some images."""
     device = next(model.parameters()).device
@@ -545,6 +570,7 @@ def averaging(model: Model, index: int) -> Iterator[None]:
 
 
 @torch.no_grad()
+@whole_floats()
 def evaluate(model: Model, images: Images, batch: int = EVALUATION_BATCH) -> Metrics:
     """Top-1, top-5 (of fewer classes all) and loss on all images."""
     model.eval()
@@ -596,9 +622,18 @@ def _place() -> tuple[int, int]:
     return 0, 1
 
 
+def _repeatable() -> None:
+    """Have a GPU add up in the same order each time: the same seed gives the same result."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
 @contextlib.contextmanager
 def processes(device: str) -> Iterator[str]:
     """Join the processes that torchrun started, if it did; gives the device of this one."""
+    if device.startswith("cuda"):
+        _repeatable()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield device
         return

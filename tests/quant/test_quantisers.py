@@ -234,3 +234,30 @@ def test_added_codes_are_the_hardwares(seed: int, up: int, down: int, bits: int)
     assert a.grad is not None and b.grad is not None
     np.testing.assert_allclose(a.grad.numpy(), passed * factors[0])
     np.testing.assert_allclose(b.grad.numpy(), passed * factors[1])
+
+
+@pytest.mark.filterwarnings("ignore")  # of the inside of torch.compile
+@pytest.mark.parametrize("kind", [*WEIGHTS, "codes", "added"])
+def test_traced_quantisers_have_the_same_gradients(kind: str) -> None:
+    """As torch.compile traces them; its translation to machine code is left out."""
+    rng = torch.Generator().manual_seed(0)
+    weight = torch.randn(6, 4, 3, 3, generator=rng)
+    given = [8 * weight, torch.randint(0, 9, weight.shape, generator=rng).float()]
+    layer = LayerScheme(weights="binary" if kind in ("codes", "added") else kind)  # type: ignore[arg-type]
+
+    def function(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        if kind == "codes":
+            return activations.codes(a * b, 0, 7)
+        if kind == "added":
+            return activations.added(a, b, (0.5, 2.0), -8, 7)
+        return weights.quantise(a, b.mean().reshape(1, 1, 1, 1) / 4, layer, "scaled", 0.5)
+
+    found = []
+    for call in (function, torch.compile(function, backend="eager", fullgraph=True)):
+        own = [value.clone().requires_grad_() for value in given]
+        (call(*own) * weight).sum().backward()
+        found.append([value.grad for value in own])
+    for a, b in zip(*found, strict=True):
+        assert a is not None and b is not None and a.abs().max() > 0
+        torch.testing.assert_close(a, b)
+    torch.compiler.reset()

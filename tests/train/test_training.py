@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,16 @@ EVERYTHING = replace(
 )
 
 
+GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
+
+
+@pytest.fixture(params=["cpu", GPU])
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    with training.processes(request.param):
+        yield request.param
+    torch.use_deterministic_algorithms(False)
+
+
 @pytest.fixture
 def given(tiny: Path) -> tuple[Network, Dataset]:
     net = network.load(str(tiny))
@@ -51,13 +62,20 @@ def quantised(net: Network, how: Recipe, text: str = "ternary,4,pixel") -> Model
 
 
 def begin(
-    given: tuple[Network, Dataset], how: Recipe, epochs: int = 2, seed: int = 0, text: str = ""
+    given: tuple[Network, Dataset],
+    how: Recipe,
+    epochs: int = 2,
+    seed: int = 0,
+    text: str = "",
+    device: str = "cpu",
+    **options: bool,
 ) -> Training:
     net, data = given
     torch.manual_seed(7)
     teacher = Model(net) if how.distillation else None
     model = quantised(net, how, text or "ternary,4,pixel")
-    return Training(model, how, Settings(epochs=epochs, seed=seed), data.train, teacher)
+    settings = Settings(epochs=epochs, seed=seed, device=device, **options)
+    return Training(model, how, settings, data.train, teacher)
 
 
 def state(run: Training) -> dict[str, torch.Tensor]:
@@ -65,8 +83,9 @@ def state(run: Training) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("text", ["ternary,4,pixel", "binary,2,row,shift", "int4,3,channel"])
-def test_it_learns(given: tuple[Network, Dataset], text: str) -> None:
-    run = begin(given, replace(MODERN, learning_rate=0.02, scale_rate=0.02), epochs=12, text=text)
+def test_it_learns(given: tuple[Network, Dataset], text: str, device: str) -> None:
+    how = replace(MODERN, learning_rate=0.02, scale_rate=0.02)
+    run = begin(given, how, epochs=12, text=text, device=device)
     run.train()
     found = training.evaluate(run.finish(), given[1].test)
     assert found.top1 > 0.9 and found.top5 == 1.0 and found.images == 100
@@ -79,13 +98,14 @@ def test_a_break_changes_nothing(
     given: tuple[Network, Dataset],
     how: Recipe,
     after: int,
+    device: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Bit for bit, wherever it breaks: in an epoch, between two, before the first."""
-    whole = begin(given, how)
+    whole = begin(given, how, device=device)
     whole.train()
-    broken = begin(given, how)
+    broken = begin(given, how, device=device)
     path = tmp_path / "state.safetensors"
     checkpoint.save(path, broken.state()[0], {"position": broken.state()[1]})
 
@@ -113,7 +133,7 @@ def test_a_break_changes_nothing(
     monkeypatch.setattr(broken, "_prepare", saving)
     with pytest.raises(Break):
         broken.train()
-    again = begin(given, how)
+    again = begin(given, how, device=device)
     tensors, document = checkpoint.load(path)
     again.load_state(tensors, document["position"], "state")
     assert again.position.steps == after - 1
@@ -124,13 +144,41 @@ def test_a_break_changes_nothing(
     assert losses[0] == losses[1]
 
 
-def test_seeds_decide_all(given: tuple[Network, Dataset]) -> None:
+# of the inside of torch.compile
+COMPILES = pytest.mark.filterwarnings("ignore")
+
+
+@COMPILES
+@pytest.mark.parametrize("options", [{}, {"mixed": True}, {"compiled": True}], ids=str)
+def test_seeds_decide_all(
+    given: tuple[Network, Dataset], device: str, options: dict[str, bool]
+) -> None:
     found = []
     for seed in (0, 0, 1):
-        run = begin(given, MODERN, epochs=1, seed=seed)
+        run = begin(given, MODERN, epochs=1, seed=seed, device=device, **options)
         run.train()
         found.append(state(run)["conv1/weight"])
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+
+
+@COMPILES
+@pytest.mark.parametrize(
+    ("options", "apart"), [({"mixed": True}, 0.05), ({"compiled": True}, 1e-4)], ids=str
+)
+@pytest.mark.parametrize("how", [MODERN, EVERYTHING], ids=["modern", "everything"])
+def test_mixed_and_compiled_go_the_same_way(
+    given: tuple[Network, Dataset],
+    how: Recipe,
+    device: str,
+    options: dict[str, bool],
+    apart: float,
+) -> None:
+    losses = []
+    for own in ({}, options):
+        run = begin(given, how, epochs=2, device=device, **own)
+        run.train()
+        losses.append([row["loss"] for row in run.position.history])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=apart)
 
 
 def test_l2_and_damping_are_gradients(given: tuple[Network, Dataset]) -> None:
@@ -238,18 +286,20 @@ def test_metrics_are_those_of_numpy(given: tuple[Network, Dataset]) -> None:
     assert found.loss == pytest.approx(-np.log(chance[np.arange(100), labels]).mean(), rel=1e-5)
 
 
-def test_divergence_is_named(given: tuple[Network, Dataset]) -> None:
-    run = begin(given, replace(MODERN, warmup=0.0))
+def test_divergence_is_named(given: tuple[Network, Dataset], device: str) -> None:
+    run = begin(given, replace(MODERN, warmup=0.0), device=device)
     with torch.no_grad():
         run.model.weighted["conv2"].weight[0, 0, 0, 0] = torch.nan
     with pytest.raises(DivergenceError, match="conv2/weight: must be finite, in epoch 1, step 1"):
         run.train()
     torch.manual_seed(0)
-    plain = Training(Model(given[0]), MODERN, Settings(epochs=1), given[1].train)
+    plain = Training(Model(given[0]), MODERN, Settings(epochs=1, device=device), given[1].train)
     with torch.no_grad():
         plain.model.weighted["fc"].weight.fill_(3e38)
+    before = plain.model.weighted["fc"].weight.clone()
     with pytest.raises(DivergenceError, match="fc: what it writes must be finite, in epoch 1"):
         plain.train()
+    assert torch.equal(plain.model.weighted["fc"].weight, before)  # the last good state
 
 
 def test_a_state_of_another_training(given: tuple[Network, Dataset]) -> None:
