@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syq_dse.cli.output import print_table, print_text, progress_bar
+from syq_dse.cli.paths import PATH
 from syq_dse.cost.prices import UNITS
 from syq_dse.rtl import synthesis
 
@@ -36,9 +37,7 @@ FAMILIES = list(synthesis.COMMANDS)
     help="Seconds for one run of Yosys.",
 )
 @click.option("--refit", is_flag=True, help="Fit the samples of --out again; no synthesis.")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), default=Path("calibration"), show_default=True
-)
+@click.option("-o", "--out", type=PATH, default=Path("calibration"), show_default=True)
 def command(
     family: str,
     units: tuple[str, ...],

@@ -10,6 +10,7 @@ import click
 
 from syq_dse import catalogue, network, records, target
 from syq_dse.cli.output import print_json, print_table, print_text, progress_bar
+from syq_dse.cli.paths import PATH
 from syq_dse.errors import InputError
 
 
@@ -30,7 +31,7 @@ from syq_dse.errors import InputError
 @click.option("--bits", help="Activation precisions, with commas.  [1,2,3,4,8]")
 @click.option("--intervals", type=int, help="Points of the grid of intervals.  [by network size]")
 @click.option("--storage", metavar="URL", help="Optuna's storage.  [a journal in the run folder]")
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [runs/NETWORK-TARGET]")
+@click.option("--out", type=PATH, help="Run folder.  [runs/NETWORK-TARGET]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from syq_dse.cli.paths import PATH
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @click.option("--point", default="knee", show_default=True, help="Id, number or name of a point.")
 @click.option("--format", "kind", type=click.Choice(["train"]), default="train", show_default=True)
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder.  [default: .]")
+@click.option("-o", "--out", type=PATH, help="Folder.  [default: .]")
 def command(run: Path, point: str, kind: str, out: Path | None) -> None:
     """Write a point of a run: its scheme, folding, cost and accuracy as JSON, which training reads.
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from syq_dse.cli.paths import PATH
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder.  [default: the run]")
+@click.argument("run", type=PATH)
+@click.option("-o", "--out", type=PATH, help="Folder.  [default: the run]")
 @click.option("--x", "x_axis", help="Column of front.csv on the x axis.  [second objective]")
 @click.option("--y", "y_axis", help="Column of front.csv on the y axis.  [first objective]")
 def command(run: Path, out: Path | None, x_axis: str | None, y_axis: str | None) -> None:

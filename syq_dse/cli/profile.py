@@ -10,13 +10,14 @@ from typing import Any
 import click
 
 from syq_dse.cli.output import SEED, print_json, print_table, print_text, progress_bar
+from syq_dse.cli.paths import PATH
 
 
 @click.command()
 @click.option("--network", "name", required=True, help="A shipped network or a TOML file.")
 @click.option("--dataset", help="A shipped data set or a TOML file.  [the network's]")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of the data set.")
-@click.option("--pretrained", type=click.Path(path_type=Path), help="Float network.  [the shipped]")
+@click.option("--data", type=PATH, help="Folder of the data set.")
+@click.option("--pretrained", type=PATH, help="Float network.  [the shipped]")
 @click.option(
     "--images",
     type=click.IntRange(1),
@@ -26,7 +27,7 @@ from syq_dse.cli.output import SEED, print_json, print_table, print_text, progre
 )
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the images.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes.  [one a core]")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Table.  [profiles/NAME.csv]")
+@click.option("-o", "--out", type=PATH, help="Table.  [profiles/NAME.csv]")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON document.")
 def command(
     name: str,

@@ -8,15 +8,16 @@ from typing import Any
 import click
 
 from syq_dse.cli.output import print_json, print_table
+from syq_dse.cli.paths import PATH
 from syq_dse.cli.selectors import design_options, settled
 from syq_dse.cost.document import RESOURCES
 
 
 @click.command()
 @design_options
-@click.option("--integers", type=click.Path(path_type=Path), help="Trained integers, .safetensors.")
+@click.option("--integers", type=PATH, help="Trained integers, .safetensors.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of random integers.  [0]")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder.")
+@click.option("-o", "--out", type=PATH, required=True, help="Folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as one JSON document.")
 def command(
     integers: Path | None,

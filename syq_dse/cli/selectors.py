@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from syq_dse import network, target
+from syq_dse.cli.paths import PATH
 from syq_dse.cost import design
 from syq_dse.cost.estimate import LIMIT
 from syq_dse.cost.fpga import Pricing, pricing
@@ -16,9 +17,7 @@ from syq_dse.cost.fpga import Pricing, pricing
 OPTIONS = (
     click.option("--network", "name", required=True, help="A shipped network or a TOML file."),
     click.option("--target", "board", required=True, help="A shipped board or a TOML file."),
-    click.option(
-        "--scheme", type=click.Path(path_type=Path), help="Scheme or point, TOML or JSON."
-    ),
+    click.option("--scheme", type=PATH, help="Scheme or point, TOML or JSON."),
     click.option(
         "--uniform", metavar="WEIGHTS,BITS,GRANULARITY[,SCALE]", help="One choice for all."
     ),

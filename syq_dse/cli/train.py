@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syq_dse.cli.output import SEED, number, print_json, print_text, progress_bar
+from syq_dse.cli.paths import PATH
 
 if TYPE_CHECKING:
     from syq_dse.train.training import Training
@@ -20,18 +21,18 @@ LEAST_SAME = 0.98
 
 
 @click.command()
-@click.argument("point", type=click.Path(path_type=Path), required=False)
+@click.argument("point", type=PATH, required=False)
 @click.option("--network", "name", help="A shipped network or a TOML file.  [the point's]")
 @click.option("--target", "board", help="A shipped board or a TOML file.  [the point's]")
 @click.option("--float", "plain", is_flag=True, help="With --network: train it without codes.")
 @click.option("--uniform", metavar="WEIGHTS,BITS,GRANULARITY[,SCALE]", help="With --network.")
-@click.option("--scheme", type=click.Path(path_type=Path), help="With --network: TOML or JSON.")
+@click.option("--scheme", type=PATH, help="With --network: TOML or JSON.")
 @click.option("--recipe", help="paper, modern, float or a TOML file.  [modern; float]")
 @click.option("--epochs", type=click.IntRange(1), help="[default: the recipe's or network's]")
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--dataset", help="A shipped data set or a TOML file.  [the network's]")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of the data set.")
-@click.option("--pretrained", type=click.Path(path_type=Path), help="Float network to start from.")
+@click.option("--data", type=PATH, help="Folder of the data set.")
+@click.option("--pretrained", type=PATH, help="Float network to start from.")
 @click.option(
     "--measure",
     type=click.Choice(["test", "validation"]),
@@ -55,7 +56,7 @@ LEAST_SAME = 0.98
     show_default=True,
     help="More help large networks on an idle machine, and round otherwise.",
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder.  [trainings/NAME]")
+@click.option("-o", "--out", type=PATH, help="Folder.  [trainings/NAME]")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 def command(
     point: Path | None,

@@ -9,18 +9,19 @@ from typing import Any
 import click
 
 from syq_dse.cli.output import print_json, print_table, print_text, progress_bar
+from syq_dse.cli.paths import PATH
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @click.option("--points", "names", help="Ids or names, such as knee,3,7.  [knee without --top]")
 @click.option("--top", type=click.IntRange(1), help="So many of the most accurate.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--recipe", default="modern", show_default=True, help="A name or a TOML file.")
 @click.option("--epochs", type=click.IntRange(1), help="[default: the recipe's or network's]")
 @click.option("--dataset", help="A shipped data set or a TOML file.  [the network's]")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of the data set.")
-@click.option("--pretrained", type=click.Path(path_type=Path), help="Float network to start from.")
+@click.option("--data", type=PATH, help="Folder of the data set.")
+@click.option("--pretrained", type=PATH, help="Float network to start from.")
 @click.option(
     "--measure",
     "part",

@@ -9,14 +9,15 @@ from typing import Any
 import click
 
 from syq_dse.cli.output import print_json, print_table, print_text, progress_bar
+from syq_dse.cli.paths import PATH
 
 SHOWN = ("lut", "ff", "dsp", "bram18", "uram")
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @click.option("--point", default="knee", show_default=True, help="Id, number or name of a point.")
-@click.option("--integers", type=click.Path(path_type=Path), help="Trained integers, .safetensors.")
+@click.option("--integers", type=PATH, help="Trained integers, .safetensors.")
 @click.option("--images", type=click.IntRange(0), help="Simulate so many.  [2 with --integers]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of random integers.  [0]")
 @click.option("--jobs", type=click.IntRange(1), help="Runs of Yosys at a time.  [processors]")

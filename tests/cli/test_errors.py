@@ -64,6 +64,11 @@ EXPLORE = "explore --network ./tiny.toml --target ./bench.toml " + " ".join(SMAL
             "--resume needs the run's folder: --out runs/NAME; see `syq-dse explore --help`",
         ),
         (
+            "export runs -o ''",
+            "Invalid value for '-o' / '--out': must not be empty; '.' is the folder of now;"
+            " see `syq-dse export --help`",
+        ),
+        (
             "export runs --format onnx",
             "Invalid value for '--format': 'onnx' is not 'train'; see `syq-dse export --help`",
         ),

@@ -13,13 +13,21 @@ from syq_dse.cost.integers import ints
 from syq_dse.cost.units import requant as costs
 from syq_dse.rtl.requant import Multiply, Thresholds
 from syq_dse.rtl.samples import Sample
-from syq_dse.rtl.samples.engines import UNROLLED, draw_engine, unrolled
+from syq_dse.rtl.samples.engines import draw_engine, unrolled
 from syq_dse.target import Family
 
 Floats = npt.NDArray[np.float64]
 
+UNROLLED = 0.35
+"""Share of the units with constants for thresholds or gains: only one in four of them has products
+in LUTs."""
+
 FEW_WORDS = 64
 """Words of a table that is in LUTs however many bits it has: one LUT a bit."""
+
+ROWS, CONSTANT_ROWS = 200, 30
+"""How much a product in LUTs counts for a bit of the accumulator, by variable and constant gains:
+what Yosys' time goes by."""
 
 MOST_BITS = 60_000
 """Bits of the tables of the largest sample, or of its products: what Yosys does in seconds."""
@@ -46,7 +54,8 @@ def _draw(rng: np.random.Generator, family: Family) -> Sample | None:
     searches = rng.random() < 0.5
     dsp = fold.res_type == "dsp"
     table = channels * (acc * 2**bits if searches else 2 * acc + 32)
-    rows = 0 if searches or dsp else 200 * acc * int(pe // costs.shared(ints(pe), ints(period)))
+    products = 0 if searches or dsp else int(pe // costs.shared(ints(pe), ints(period)))
+    rows = products * acc * (CONSTANT_ROWS if flat else ROWS)
     most = MOST_BITS // 4 if flat else MOST_BITS
     if table > most or rows > most or pe * acc > 2048:
         return None
