@@ -16,35 +16,29 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
-import os
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import tomli_w
 from scipy import stats
+from trainings import Workers
 
 from syq_dse import network as networks
 from syq_dse import records
 from syq_dse.quant.scales import mean_magnitude
 from syq_dse.scheme import Granularity
-from syq_dse.search.validation import MALLOC
 from syq_dse.train import recipe, run
 
 TABLE = Path(__file__).resolve().parent.parent / "docs" / "granularity.csv"
 FOLDER = Path("runs") / "granularity"
 CODEBOOKS = ("binary", "ternary")
 GRANULARITIES: tuple[Granularity, ...] = ("layer", "row", "pixel", "channel")
-T, R = TypeVar("T"), TypeVar("R")
 RATES = {"float": (5e-4, 2e-3, 8e-3), "modern": (1e-3, 4e-3, 1.5e-2)}
 
 
@@ -68,35 +62,6 @@ class Start:
         if not self.epochs:
             return run.float_checkpoint(networks.load(self.network), self.dataset)
         return FOLDER / self.name / run.MODEL
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workers:
-    """How many trainings run at a time, each a process, and where."""
-
-    jobs: int
-    device: str  # cpu or cuda
-
-    def train(self, name: str, arguments: list[str]) -> dict[str, float]:
-        """Top-1 and loss of one training."""
-        command = [sys.executable, "-m", "syq_dse", "train", *arguments, "--json"]
-        environment = {"GLIBC_TUNABLES": MALLOC, **os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [*command, "--device", self.device, "-o", str(FOLDER / name)],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(f"{name}: {done.stderr.splitlines()[-1]}")
-        result = json.loads(done.stdout)
-        return {"top1": result["top1"], "loss": result["loss"]}
-
-    def map(self, job: Callable[[T], R], jobs: list[T]) -> Iterator[R]:
-        """The result of each, in order."""
-        with ThreadPoolExecutor(self.jobs) as pool:
-            yield from pool.map(job, jobs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +105,7 @@ def quantised(workers: Workers, start: Start, cell: Cell) -> dict[str, object]:
         *("--recipe", str(recipe_file("modern", cell.rate)), "--epochs", str(cell.epochs)),
         *("--seed", str(cell.seed), "--measure", cell.part, "--pretrained", str(start.path)),
     ]
-    return {**asdict(cell), **workers.train(cell.name, arguments)}
+    return {**asdict(cell), **workers.train(FOLDER / cell.name, arguments)}
 
 
 def best_start(workers: Workers, network: str, dataset: str, epochs: int, decay: float) -> Start:
@@ -155,7 +120,7 @@ def best_start(workers: Workers, network: str, dataset: str, epochs: int, decay:
             *("--network", network, "--dataset", dataset, "--float", "--epochs", str(epochs)),
             *("--recipe", str(recipe_file("float", start.rate, decay)), "--measure", "validation"),
         ]
-        found = workers.train(start.name, arguments)["top1"]
+        found = workers.train(FOLDER / start.name, arguments)["top1"]
         print(f"float, rate {start.rate:g}: {found:.4f}", file=sys.stderr, flush=True)
         return found
 
