@@ -14,6 +14,15 @@ import torch
 
 from syq_dse import __version__, records
 from syq_dse.accuracy.profile import Choice, Profiler, Row, choices
+from syq_dse.accuracy.sensitivity import (
+    COLUMNS,
+    FIGURES,
+    FLOAT,
+    KEY,
+    REFERENCE,
+    SETTINGS,
+    read,
+)
 from syq_dse.errors import InputError
 from syq_dse.network import Network
 from syq_dse.train import dataset as datasets
@@ -22,16 +31,6 @@ from syq_dse.train.images import Images, split
 
 Progress = Callable[[int, int, str], None]
 Key = tuple[str, str, str, str, int]
-
-KEY = ("item", "weights", "granularity", "scale", "bits")
-FIGURES = ("top1", "loss", "mse", "kl")
-SETTINGS = ("network", "dataset", "float_sha256", "images", "seed")
-"""Columns that say what was measured; they are the same in all rows of a table."""
-
-COLUMNS = (*KEY, *FIGURES, *SETTINGS, "syq_dse", "torch")
-
-FLOAT, REFERENCE = "float", "reference"
-"""Items that are no layer and no tensor: the float network, and int8 with 8 bits everywhere."""
 
 PART = 6
 """Choices that are measured at a time; the layers before theirs are computed once for each part."""
@@ -184,30 +183,6 @@ def _measure_here(part: Part) -> list[Row]:
     (profiler,) = _here
     assert isinstance(profiler, Profiler)
     return measure(profiler, part)
-
-
-def read(path: Path) -> pd.DataFrame:
-    """A profile's table.
-
-    Raises:
-        InputError: no such file, or it is no profile.
-    """
-    try:
-        text = dict.fromkeys(("item", "weights", "granularity", "scale", "network"), str)
-        table = pd.read_csv(path, dtype=text, keep_default_na=False)
-        lacking = [name for name in COLUMNS if name not in table]
-        if lacking:
-            raise ValueError(f"it has no column '{lacking[0]}'")
-        table = table[list(COLUMNS)]
-        figures = table[list(FIGURES)].astype(float)
-        if not figures.map(lambda value: 0 <= value < float("inf")).all(axis=None):
-            raise ValueError("a figure is negative or no number")
-        return table.astype(dict.fromkeys(("bits", "images", "seed"), int))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: is no profile: {reason}; `profile` writes one") from None
 
 
 def _stated(settings: Settings) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from syq_dse.errors import InputError
 @click.option("--fps", type=float, help="Least images a second.")
 @click.option("--limit", type=float, help="Most of each resource to fill, 0 to 1.  [0.8]")
 @click.option("--clock", "clock_mhz", type=float, help="Clock [MHz].  [the board's]")
+@click.option("--profile", help="Sensitivity profile, or none.  [the network's, where shipped]")
 @click.option("--sampler", help="exact, nsga2, nsga3, tpe, gp or random.  [exact]")
 @click.option("--trials", type=int, help="Designs that the sampler proposes.  [2000]")
 @click.option("--seed", type=int, help="Seed of the sampler.  [0]")
@@ -128,6 +129,11 @@ def _print(found: dict[str, Any], folder: Path) -> None:
     named = found["named"].values()
     shown = [row for i, row in enumerate(rows) if i % step == 0 or row["point"] in named]
     print_table([_row(row, found["objectives"]) for row in shown], DECIMALS)
+    if len(rows) == 1:
+        print_text(
+            "one design is the best in all objectives; a further --objective, such as lut, or a "
+            "smaller --target shows what less hardware costs"
+        )
     if len(shown) < len(rows):
         print_text(f"{len(shown)} of {len(rows)} points; all are in front.csv")
     print_text(", ".join(f"{name}: {point}" for name, point in found["named"].items()))

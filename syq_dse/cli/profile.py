@@ -50,7 +50,7 @@ def command(
     Example: syq-dse profile --network lenet5 --dataset fashion-mnist
     """
     from syq_dse import catalogue, network
-    from syq_dse.accuracy import profiling
+    from syq_dse.accuracy import profiling, sensitivity
     from syq_dse.train import run
 
     net = network.load(name)
@@ -72,7 +72,7 @@ def command(
         return
     base, plain = (
         100 * float(table.loc[table["item"] == item, "top1"].iloc[0])
-        for item in (profiling.REFERENCE, profiling.FLOAT)
+        for item in (sensitivity.REFERENCE, sensitivity.FLOAT)
     )
     print_text(
         f"{net.name}, {images} images of {Path(chosen).stem}: float {plain:.2f} %, int8 weights "

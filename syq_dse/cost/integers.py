@@ -74,3 +74,19 @@ def code_range(bits: int, signed: bool) -> Range:
     ((0, 15), (-8, 7))
     """
     return (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+
+
+def signed_digits(factor: int) -> list[tuple[int, int]]:
+    """Places and digits, -1 or 1, of which a number in base 2 needs the fewest; the lowest first.
+
+    >>> signed_digits(7), signed_digits(-5)
+    ([(0, -1), (3, 1)], [(0, -1), (2, -1)])
+    """
+    digits: list[tuple[int, int]] = []
+    place = 0
+    while factor:
+        if factor % 2:
+            digits.append((place, 2 - factor % 4))
+            factor -= digits[-1][1]
+        factor, place = factor // 2, place + 1
+    return digits

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from amaranth import Cat, Const, Elaboratable, Instance, Module, Signal, signed
 from amaranth.hdl import Value
 
-from syq_dse.cost.units.requant import parts, signed_digits
+from syq_dse.cost.integers import signed_digits
+from syq_dse.cost.units.requant import parts
 from syq_dse.target import Family
 
 VERILOG = "verilog"
@@ -150,6 +151,33 @@ class Booth(Elaboratable):
             done.append(total[1:3])
             above = Cat(total[3:], total[-1], total[-1])
         return Cat(*done[:-1], total[1:])
+
+
+def by_constant(m: Module, a: Value, factor: int, name: str) -> Value:
+    """A value, not negative, that with `constant_apart` is a * factor: the sum is another's.
+
+    An addition for each signed digit of the factor but the highest, by Horner's rule, of a with its
+    sign turned over, or all of it where the digit is -1: neither is negative, so that above their
+    bits carries alone go on.
+    """
+    n = len(a)
+    upright = Cat(a[:-1], ~a[-1])
+    total: Value = Const(0, 0)
+    largest = above = 0
+    for place, digit in reversed(signed_digits(factor)):
+        operand = upright if digit > 0 else ~upright
+        gap = above - place if largest else 0
+        largest = (largest << gap) + (1 << n) - 1
+        if gap >= n:
+            total = Cat(operand, Const(0, gap - n), total)
+        elif gap:
+            joined = Signal(largest.bit_length() - gap, name=f"{name}_{place}")
+            m.d.comb += joined.eq(total + operand[gap:])
+            total = Cat(operand[:gap], joined)
+        else:
+            total = operand
+        above = place
+    return Cat(Const(0, above), total)
 
 
 def _by_constant(m: Module, a: Value, factor: int, width: int, name: str) -> Value:

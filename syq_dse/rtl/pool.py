@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from amaranth import Cat, Const, Module, Mux, Signal, signed
 from amaranth.hdl import Value
 
+from syq_dse.cost.integers import signed_digits
 from syq_dse.cost.units import pool as counts
 from syq_dse.cost.units.add import Clip
 from syq_dse.cost.units.pool import Gain, Run, Tile
@@ -435,7 +436,7 @@ class Scaled(Unit):
 
     def _scaled(self, m: Module, x: Value, lane: int) -> Value:
         adders = counts.multiples(self.gain.factor)
-        product = x << counts.digits(self.gain.factor)[0][0]
+        product = x << signed_digits(self.gain.factor)[0][0]
         for number, adder in enumerate(adders):
             shifted = x << adder.position
             if adder.reverse:

@@ -9,7 +9,7 @@ from amaranth import Cat, Const, Module, Mux, ResetSignal, Shape, Signal
 from amaranth.hdl import Value
 
 from syq_dse.cost.integers import divisors
-from syq_dse.cost.units.requant import GAIN_BITS, threshold_words
+from syq_dse.cost.units.requant import GAIN_BITS, constant_apart, threshold_words
 from syq_dse.rtl import dsp
 from syq_dse.rtl.memory import Memory, table
 from syq_dse.rtl.select import select
@@ -279,24 +279,44 @@ class Multiply(Unit):
         # second: product and offset
         offsets = self._table(m, "offsets", 1, place_1, self.offsets, product_bits, step)
         valid_2, last_2 = Signal(), self._flag(m, step, last_1, "last_2")
-        products = [register(product_bits, f"product_{i}") for i in range(len(chosen))]
         # outside of the condition: inside, every operand would be gated by it
         operands = list(zip(held, gains, strict=True))
+        constant = isinstance(gains[0], Const) and not self.dsp  # products are not negative then
         if self.dsp:
             multiplied = [
                 dsp.multiply(m, h, gain, self.family, f"product_{i}")
                 for i, (h, gain) in enumerate(operands)
             ]
+        elif constant:
+            of = [gain.value for gain in gains if isinstance(gain, Const)]
+            multiplied = [
+                dsp.by_constant(m, h, gain, f"product_{i}")
+                for i, (h, gain) in enumerate(zip(held, of, strict=True))
+            ]
+            offsets = [  # modulo
+                Const(
+                    offset.value + constant_apart(self.acc, gain),
+                    Shape(product_bits + 1, signed=True),
+                )
+                for offset, gain in zip(offsets, of, strict=True)
+                if isinstance(offset, Const)
+            ]
         else:
-            multiplied = dsp.multiply_luts(m, operands, "products")
+            multiplied = [
+                value[:product_bits] for value in dsp.multiply_luts(m, operands, "products")
+            ]
+        products = [register(len(value), f"product_{i}") for i, value in enumerate(multiplied)]
         with m.If(step):
             m.d.sync += valid_2.eq(valid_1)
             m.d.sync += [p.eq(v) for p, v in zip(products, multiplied, strict=True)]
 
         # third: code
         codes = [
-            self._clip(m, (p.as_signed() + offset.as_signed()) >> self.shift, str(i))
-            for i, (p, offset) in enumerate(zip(products, offsets, strict=True))
+            self._clip(m, raised[: product_bits + 1].as_signed() >> self.shift, str(i))
+            for i, raised in enumerate(
+                (p if constant else p.as_signed()) + offset.as_signed()
+                for p, offset in zip(products, offsets, strict=True)
+            )
         ]
         m.d.comb += step.eq(~(valid_2 & last_2 & blocked(self)))
         word = collect(m, codes, self.g, step & valid_2)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from syq_dse.accuracy import prior as priors
+from syq_dse.accuracy.predictor import Predictor
 from syq_dse.accuracy.prior import Prior
 from syq_dse.cost.integers import Ints
 from syq_dse.cost.table import Table
+from syq_dse.scheme import Scheme
 
 LOSS_UNIT = 1e-12
 """Losses are integers of this unit, so that equal sums are equal whatever their order."""
@@ -25,7 +27,7 @@ class Losses:
         base: accuracy of the float network, 0 to 1.
         engines: for every engine, the loss of each of its choices [LOSS_UNIT].
         tensors: for every tensor, the loss of each of its precisions [LOSS_UNIT].
-        error: half width of the interval that goes with a prediction.
+        half: half width of the interval that goes with a scheme's accuracy.
         source: what accuracies are: `prior`, `predicted`.
         note: one sentence on where they come from.
     """
@@ -33,7 +35,7 @@ class Losses:
     base: float
     engines: Mapping[str, Ints]
     tensors: Mapping[str, Ints]
-    error: float
+    half: Callable[[Scheme], float]
     source: Literal["prior", "predicted"]
     note: str
 
@@ -59,9 +61,27 @@ def from_prior(prior: Prior, table: Table) -> Losses:
             )
             for name, options in table.bits.items()
         },
-        error=prior.error,
+        half=lambda scheme: prior.error,
         source="prior",
         note=prior.note,
+    )
+
+
+def from_predictor(predictor: Predictor, table: Table) -> Losses:
+    """The losses of every choice in a table, as `predictor.accuracy` adds them up."""
+    return Losses(
+        base=predictor.base,
+        engines={
+            name: _units([predictor.layers[name][option.scheme.weights] for option in options])
+            for name, options in table.choices.items()
+        },
+        tensors={
+            name: _units([predictor.tensors[name][bits] for bits in options])
+            for name, options in table.bits.items()
+        },
+        half=lambda scheme: predictor.accuracy(scheme)[1],
+        source="predicted",
+        note=predictor.note,
     )
 
 

@@ -74,7 +74,7 @@ def _document(problem: Problem, front: Front, index: int, name: str) -> dict[str
     if list(cost.total.values()) != front.prices.total[index].tolist():
         raise AssertionError(f"{name}: estimate and table disagree")
     expected = problem.losses.base - int(problem.loss(design[None])[0]) * LOSS_UNIT
-    error = problem.losses.error
+    error = problem.losses.half(chosen)
     outside = warnings(table.pricing, table.network, chosen, interval, folding)
     priced = document(
         table.pricing, table.network.name, cost, interval, goals.clock_mhz, goals.limit, outside

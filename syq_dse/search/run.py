@@ -20,7 +20,7 @@ import tomli_w
 
 import syq_dse
 from syq_dse import catalogue, network, records, target
-from syq_dse.accuracy import prior
+from syq_dse.accuracy import predictor, prior, sensitivity
 from syq_dse.cost.design import longest_interval
 from syq_dse.cost.document import provenance
 from syq_dse.cost.fpga import pricing
@@ -36,7 +36,7 @@ from syq_dse.search.front import (
 )
 from syq_dse.search.points import COLUMNS, NAMED, Points, points_of
 from syq_dse.search.problem import Goals, Problem
-from syq_dse.search.study import Study, differences
+from syq_dse.search.study import NONE, SHIPPED, Study, differences
 
 STUDY, FRONT_CSV, FRONT_JSON, JOURNAL = "study.toml", "front.csv", "front.json", "optuna.journal"
 POINTS = "points"
@@ -145,8 +145,24 @@ def problem_of(study: Study, progress: Progress | None = None) -> Problem:
     clock = board.clock_mhz if study.clock_mhz is None else study.clock_mhz
     goals = Goals(objectives=study.objectives, limit=study.limit, clock_mhz=clock, fps=study.fps)
     longest = None if study.fps is None else longest_interval(clock, study.fps)
+    path = _profile(study)
+    known = None if path is None else predictor.fit(sensitivity.load(path, net))
     made = space.build(study.space, net, pricing(board), longest, progress)
-    return Problem(made, losses.from_prior(prior.load(net), made), goals)
+    if known is None:
+        return Problem(made, losses.from_prior(prior.load(net), made), goals)
+    return Problem(made, losses.from_predictor(known, made), goals)
+
+
+def _profile(study: Study) -> Path | None:
+    """The sensitivity profile that a study predicts by."""
+    if study.profile == NONE:
+        return None
+    if study.profile != SHIPPED:
+        return Path(study.profile)
+    if study.network not in catalogue.names("models"):
+        return None
+    net = network.load(study.network)
+    return sensitivity.shipped(net, net.file.recipe.dataset)
 
 
 def explore(
@@ -214,6 +230,9 @@ def resolved(study: Study) -> Study:
         study,
         network=catalogue.whole(study.network),
         target=catalogue.whole(study.target),
+        profile=study.profile
+        if study.profile in (SHIPPED, NONE)
+        else str(Path(study.profile).absolute()),
         clock_mhz=clock,
         space=grid,
     )
@@ -312,14 +331,16 @@ def _check_folder(folder: Path, resume: bool, study: Study) -> None:
     if different:
         raise InputError(f"{folder}: holds another study: {'; '.join(different)}")
     if held.described not in (None, _described(study)):
-        what = f"'{study.network}' or '{study.target}'"
+        what = f"'{study.network}', '{study.target}' or the profile"
         raise InputError(f"{folder}: {what} has changed since; --out starts a new run")
 
 
 def _described(study: Study) -> str:
     """A digest of the network and the board that a study names."""
     files = network.load(study.network).file, target.load(study.target)
-    return hashlib.sha256(json.dumps(records.plain(files)).encode()).hexdigest()
+    path = _profile(study)
+    described = [*records.plain(files), None if path is None else records.sha256(path)]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
 def _unused(folder: Path) -> bool:

@@ -14,6 +14,9 @@ Sampler = Literal["exact", "nsga2", "nsga3", "tpe", "gp", "random"]
 
 DEFAULT_NETWORK = "fmnist-vgg"
 
+SHIPPED, NONE = "shipped", "none"
+"""Sensitivity profiles: the one that comes with a shipped network, if any; none, but the prior."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
@@ -28,6 +31,7 @@ class Study:
     limit: float = LIMIT  # share of each resource that may be filled
     fps: float | None = None  # least images a second
     clock_mhz: float | None = None  # None: the board's
+    profile: str = SHIPPED  # that of the network, or a file, or NONE
     space: Space = field(default_factory=Space)
     sampler: Sampler = "exact"
     trials: int = 2000  # designs that a sampler proposes after the exact front

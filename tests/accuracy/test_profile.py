@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from syq_dse import catalogue, network
-from syq_dse.accuracy import profiling
+from syq_dse.accuracy import profiling, sensitivity
 from syq_dse.accuracy.profile import Choice, Profiler, choices
 from syq_dse.accuracy.profiling import Settings
 from syq_dse.errors import InputError
@@ -151,7 +151,7 @@ def test_a_table_is_continued(settings: Settings, tmp_path: Path) -> None:
 
     with pytest.raises(Break):
         profiling.profile(settings, broken, progress=stop)
-    kept = profiling.read(broken)
+    kept = sensitivity.read(broken)
     assert 40 < len(kept) < len(table)
     kept.loc[5, "top1"] = 0.125  # is not measured again
     kept.to_csv(broken, index=False)
@@ -185,7 +185,7 @@ def test_shipped_profiles_are_of_the_shipped_networks(name: str) -> None:
     """All choices, of the float network that is beside them."""
     net = network.load(name)
     path = catalogue.folder("models") / "profiles" / f"{name}-fashion-mnist.csv"
-    table = profiling.read(path)
+    table = sensitivity.read(path)
     assert len(table) == 2 + sum(map(len, choices(net).values()))
     shipped = run.float_checkpoint(net, "fashion-mnist").read_bytes()
     assert set(table["float_sha256"]) == {hashlib.sha256(shipped).hexdigest()}

@@ -277,5 +277,5 @@ def test_a_network_that_changed_under_a_run_is_noticed(
     path = workplace / "tiny.toml"
     path.write_text(path.read_text().replace("c_out = 8", "c_out = 16"))
     message = refused("explore", "--resume", "--out", "mine")
-    files = f"'{path}' or '{workplace / 'bench.toml'}'"
+    files = f"'{path}', '{workplace / 'bench.toml'}' or the profile"
     assert message == f"mine: {files} has changed since; --out starts a new run"

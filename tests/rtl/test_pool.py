@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syq_dse.cost.integers import code_range, divisors
-from syq_dse.cost.units.pool import Gain, digits, mean_gain, multiples
+from syq_dse.cost.integers import code_range, divisors, signed_digits
+from syq_dse.cost.units.pool import Gain, mean_gain, multiples
 from syq_dse.network import AvgPool, GlobalAvgPool, MaxPool, Node, Shape
 from syq_dse.rtl import pool
 from syq_dse.rtl.stream import Unit
@@ -190,7 +190,7 @@ def test_a_pool_takes_a_word_a_cycle(node: Node, lanes: int) -> None:
 
 @given(st.integers(1, (1 << 16) - 1))
 def test_the_digits_and_adders_of_a_factor(factor: int) -> None:
-    found = digits(factor)
+    found = signed_digits(factor)
     assert sum(sign << position for position, sign in found) == factor
     positions = [position for position, _ in found]
     assert all(b - a > 1 for a, b in pairwise(positions))

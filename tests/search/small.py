@@ -286,7 +286,7 @@ def random_losses(draw: st.DrawFn, priced: Table) -> Losses:
         base=1.0,
         engines={name: some(len(options)) for name, options in priced.choices.items()},
         tensors={name: some(len(options)) for name, options in priced.bits.items()},
-        error=0.01,
+        half=lambda scheme: 0.01,
         source="predicted",
         note="drawn at random",
     )

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from syq_dse import network, target
-from syq_dse.accuracy import prior
+from syq_dse.accuracy import predictor, prior, sensitivity
 from syq_dse.cost.fpga import pricing
 from syq_dse.cost.table import Table
 from syq_dse.search import space
-from syq_dse.search.losses import LOSS_UNIT, from_prior
+from syq_dse.search.losses import LOSS_UNIT, from_predictor, from_prior
 from syq_dse.search.problem import Goals, Problem
 from syq_dse.search.space import Space
 
@@ -58,7 +58,25 @@ def test_what_goes_with_the_losses() -> None:
     priced = built("resnet8")
     held = prior.load(priced.network)
     lost = from_prior(held, priced)
-    assert (lost.base, lost.error, lost.note) == (held.base, held.error, held.note)
+    assert (lost.base, lost.note) == (held.base, held.note)
     assert lost.source == "prior"
     assert set(lost.engines) == set(priced.choices)
     assert set(lost.tensors) == set(priced.bits)
+    scheme = priced.scheme_of(np.zeros(len(priced.variables), np.int64))
+    assert lost.half(scheme) == held.error
+
+
+def test_losses_add_up_to_the_predictor() -> None:
+    priced = built("fmnist-vgg")
+    path = sensitivity.shipped(priced.network, "fashion-mnist")
+    assert path is not None
+    held = predictor.fit(sensitivity.load(path, priced.network))
+    lost = from_predictor(held, priced)
+    assert (lost.base, lost.source, lost.note) == (held.base, "predicted", held.note)
+    asked = Problem(priced, lost, Goals(clock_mhz=100.0))
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        row = np.array([rng.integers(size) for size in priced.sizes])
+        chosen = priced.scheme_of(row)
+        said = lost.base - int(asked.loss(row[None])[0]) * LOSS_UNIT
+        assert (said, lost.half(chosen)) == pytest.approx(held.accuracy(chosen), abs=1e-10)

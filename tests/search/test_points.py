@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syq_dse import records
+from syq_dse.accuracy import prior
 from syq_dse.errors import InputError
 from syq_dse.search.export import export_train
 from syq_dse.search.front import exact_front
@@ -80,9 +81,10 @@ def test_named_points_and_rows(objectives: tuple[str, ...]) -> None:
         assert named[name][column] == best(row[column] for row in made.rows)
     columns = (np.array([row[name] for row in made.rows]) for name in ("accuracy", "fps"))
     assert named["knee"] is made.rows[knee(*columns)]
+    half = prior.load(asked.table.network).error
     for row in made.rows:
-        assert row["accuracy_low"] == max(0.0, row["accuracy"] - asked.losses.error)
-        assert row["accuracy_high"] == min(1.0, row["accuracy"] + asked.losses.error)
+        assert row["accuracy_low"] == max(0.0, row["accuracy"] - half)
+        assert row["accuracy_high"] == min(1.0, row["accuracy"] + half)
 
 
 def test_ids_grow_with_the_front() -> None:

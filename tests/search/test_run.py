@@ -473,3 +473,20 @@ def test_free_folder_takes_the_first_free_number(tmp_path: Path) -> None:
         free.mkdir()
         taken.append(free.name)
     assert taken == ["cnv-zcu102", "cnv-zcu102-2", "cnv-zcu102-3"]
+
+
+def test_which_profile_a_study_predicts_by(tmp_path: Path) -> None:
+    shipped = Study(target="zcu102", network="fmnist-vgg")
+    path = run._profile(shipped)
+    assert path is not None and path.name == "fmnist-vgg-fashion-mnist.csv"
+    assert run._profile(replace(shipped, profile="none")) is None
+    assert run._profile(replace(shipped, network="cnv")) is None
+    own = tmp_path / "own.csv"
+    own.write_bytes(path.read_bytes())
+    study = run.resolved(replace(shipped, profile=str(own)))
+    assert run._profile(study) == own
+    before = run._described(study)
+    own.write_text(own.read_text().replace("0.9235", "0.9135"))
+    assert run._described(study) != before
+    with pytest.raises(InputError, match=r"own\.csv: is a profile of 'fmnist-vgg', not"):
+        run.problem_of(replace(study, network="cnv", space=Space(intervals=1)))

@@ -9,7 +9,7 @@ from math import log2
 import numpy as np
 
 from syq_dse.cost.counts import Counts, Memory
-from syq_dse.cost.integers import Ints, cdiv, clog2, code_range, ints, range_bits
+from syq_dse.cost.integers import Ints, cdiv, clog2, code_range, ints, range_bits, signed_digits
 from syq_dse.cost.units.add import (
     SMALL,
     WIDE,
@@ -267,23 +267,6 @@ def _rounded(up: int, down: int) -> int:
     return (2 * up + down) // (2 * down)
 
 
-def digits(factor: int) -> list[tuple[int, int]]:
-    """The canonical signed digits of a positive factor: (position, 1 or -1), lowest first.
-
-    >>> digits(7), digits(10)
-    ([(0, -1), (3, 1)], [(1, 1), (3, 1)])
-    """
-    found, position = [], 0
-    while factor:
-        if factor & 1:
-            digit = 2 - (factor & 3)
-            found.append((position, digit))
-            factor -= digit
-        factor >>= 1
-        position += 1
-    return found
-
-
 @dataclass(frozen=True, slots=True)
 class Multiple:
     """One adder of a constant product: left * x + sign * (x << position), or the reverse."""
@@ -304,7 +287,7 @@ def multiples(factor: int) -> list[Multiple]:
 
     Low bits that no later digit reaches need no adder. A first digit of -1 waits for one of 1.
     """
-    (first, sign), *others = digits(factor)
+    (first, sign), *others = signed_digits(factor)
     left, negative, found = 1 << first, sign < 0, []
     for position, digit in others:
         reverse = negative and digit > 0

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from syq_dse.cost.counts import Counts, Memory, different_columns
-from syq_dse.cost.integers import Ints, cdiv, clog2, divisors, ints
+from syq_dse.cost.integers import Ints, cdiv, clog2, divisors, ints, signed_digits
 from syq_dse.cost.selects import selectors
 
 Method = Literal["thresholds", "multiply"]
@@ -55,10 +55,6 @@ def repeated(acc: int, fan_in: int) -> int:
 
 GAIN_ALIKE = 2
 """High bits of gains that are equal: their sign, and the highest, as they fill their width."""
-
-CONSTANT_PRODUCT_BITS = 2
-"""Bits less of a product with a constant gain: it is positive, and one in two is even, one in four
-a multiple of 4, and so on."""
 
 
 def threshold_words(acc: int, of: Ints) -> Ints:
@@ -189,9 +185,7 @@ def multiply(
     turns = turn_bits(folds, g)
     place = clog2(folds * g)
     product = acc + GAIN_BITS
-    adders, wider = mean_constant()
-    by_constants: Ints = np.rint(count * (acc * adders + wider)).astype(np.int64)
-    spare: Ints = count * CONSTANT_PRODUCT_BITS
+    by_constants, held = (np.rint(count * of).astype(np.int64) for of in mean_constant(acc))
     different: list[int | None] = [None, None]
     if known is not None:
         words = [of.reshape(-1, int(count[0]), int(g[0])).transpose(0, 2, 1) for of in known]
@@ -199,10 +193,11 @@ def multiply(
             different_columns(of.reshape(-1, int(count[0])), width)
             for of, width in zip(words, (GAIN_BITS, product), strict=True)
         ]
-        gains = [int(gain) for gain in known[0]]
-        each = [constant_adders(gain) for gain in gains]
-        by_constants = ints([sum(acc * number + more for number, more in each)])
-        spare = ints([sum(GAIN_BITS - gain.bit_length() + trailing(gain) for gain in gains)])
+        products = [
+            constant_product(acc, int(gain), int(offset))
+            for gain, offset in zip(*known, strict=True)
+        ]
+        by_constants, held = (ints([sum(of)]) for of in zip(*products, strict=True))
     tables = tuple(
         Memory(
             width=count * width,
@@ -234,61 +229,67 @@ def multiply(
         lut["constant_bits"] = np.where(variable, 0, by_constants)
         # an offset that is constant is added by carries alone
         lut["adder_bits"] = np.where(variable, lut["adder_bits"], 0)
-    spare = np.where(variable | dsp, 0, spare)
+    held = np.where(variable | dsp, count * product, held)
     flags = 3 + 2 * (g > 1) - (g == 2)  # of two lanes the place's lowest bit is the first flag
     return Counts(
         lut=lut,
-        ff=flags + turns + place + count * (acc + product) - spare + (2 * pe - count) * bits,
+        ff=flags + turns + place + count * acc + held + (2 * pe - count) * bits,
         dsp=count * dsps,
         memories=tables,
     )
 
 
-def signed_digits(factor: int) -> list[tuple[int, int]]:
-    """Places and digits, -1 or 1, of which a number in base 2 needs the fewest; the lowest first.
+def constant_apart(acc: int, factor: int) -> int:
+    """What is missing of a * factor in the sum that `constant_product` counts.
 
-    >>> signed_digits(7), signed_digits(-5)
-    ([(0, -1), (3, 1)], [(0, -1), (2, -1)])
+    An accumulator a of `acc` bits goes in as a + 2**(acc - 1), or as 2**acc - 1 less that where the
+    digit is -1: neither is negative.
+
+    >>> a, acc, factor = -3, 4, 5  # 4 + 1
+    >>> (a + 8) * 4 + (a + 8) + constant_apart(acc, factor)
+    -15
     """
-    digits: list[tuple[int, int]] = []
-    place = 0
-    while factor:
-        if factor % 2:
-            digits.append((place, 2 - factor % 4))
-            factor -= digits[-1][1]
-        factor, place = factor // 2, place + 1
-    return digits
+    negative = sum(1 << place for place, digit in signed_digits(factor) if digit < 0)
+    return -(factor << acc - 1) - ((1 << acc) - 1) * negative
 
 
-def constant_adders(factor: int) -> tuple[int, int]:
-    """Adders of a product with a constant, and how many bits more than the operand all have.
+def constant_product(acc: int, factor: int, offset: int | None = None) -> tuple[int, int]:
+    """LUTs and bits in registers of a product with a constant, to which another one is added.
 
-    By Horner's rule from the highest digit that is not 0, of digits -1, 0 and 1, down: each other
-    one takes an adder, as wide as the sum so far.
+    As rtl/dsp.by_constant makes it. Above the `acc` bits of an operand carries alone go on; below
+    them the sum so far, shifted by the gap between two digits, is 0 and the operand passes. Bits
+    below the lowest of the other constant decide nothing.
 
-    >>> constant_adders(4), constant_adders(5), constant_adders(45)  # a, 4 a + a, 64 a - 16 a ...
-    ((0, 0), (1, 1), (3, 9))
+    Args:
+        offset: the other constant, before `constant_apart` is added to it.
+
+    >>> constant_product(8, 4), constant_product(8, 5), constant_product(8, 45)
+    ((0, 8), (6, 11), (18, 15))
     """
-    adders = wider = 0
-    above = None
-    for place, digit in reversed(signed_digits(factor)):
-        if above is None:
-            top = above = place
-            adders, wider = int(digit < 0), int(digit < 0)
-            continue
-        adders += 1
-        wider += top - above + 1  # below the sum's lowest bit carries alone make the result
-        above = place
-    return adders, wider
+    places = [place for place, _ in signed_digits(factor)]
+    if not places:
+        return 0, 0
+    gaps = np.diff(places)
+    width = (((1 << acc) - 1) * sum(1 << place for place in places)).bit_length()
+    empty = np.maximum(gaps - acc, 0)
+    low = places[0]
+    if offset is not None:
+        low = max(low, trailing(offset + constant_apart(acc, factor)))
+    holes = int(empty[np.asarray(places[1:], np.int64) > low].sum())
+    return int(np.maximum(acc - gaps, 0).sum()), max(0, width - low - holes)
+
+
+LOWER_BITS = 1 / 3
+"""Bits of a product below the lowest of a random constant, in the mean over both."""
 
 
 @cache
-def mean_constant() -> tuple[float, float]:
-    """`constant_adders` in the mean over the gains of a layer, which fill their bits."""
+def mean_constant(acc: int) -> tuple[float, float]:
+    """`constant_product` in the mean over the gains of a layer, which fill their bits."""
     first = 1 << GAIN_BITS - GAIN_ALIKE
-    found = [constant_adders(gain) for gain in range(first, 2 * first, 7)]
-    adders, wider = np.mean(found, axis=0)
-    return float(adders), float(wider)
+    found = [constant_product(acc, gain) for gain in range(first, 2 * first, 7)]
+    luts, bits = np.mean(found, axis=0)
+    return float(luts), float(bits) - LOWER_BITS
 
 
 def trailing(number: int) -> int:

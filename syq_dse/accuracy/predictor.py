@@ -1,0 +1,304 @@
+"""Accuracy of a trained scheme, with an interval, from a sensitivity profile and trained points.
+
+Each layer and each tensor i adds to the loss of accuracy what the profile makes of its choice,
+
+    accuracy = base - sum over i of w_i * d_i**EXPONENT,
+
+d_i the divergence of the classes that the choice causes by itself; of a layer's codebook the mean
+over granularities and formats of scales, which trained networks do not tell apart
+(docs/granularity.md), so that nobody pays a multiplier for the profile's noise. Training mends most
+of it, by how much differs from network to network and from layer to layer: w_i = scale of its class
+(weights, tensors) * (s + deviation_i). All are normal, base around the float network's accuracy, s
+around 1, deviations around 0, so that without a trained point the profile alone speaks and with
+many each layer has its own weight (Bayesian linear regression; Bishop, Pattern Recognition and
+Machine Learning, 2006, 3.3). How far weights of a class are apart, and how far trainings scatter
+about the sum, are those of the largest marginal likelihood. Intervals are widened by what leaving
+each trained point out shows of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, stats
+
+from syq_dse.accuracy.sensitivity import Sensitivity
+from syq_dse.errors import InputError
+from syq_dse.scheme import Scheme
+
+Floats = npt.NDArray[np.float64]
+
+EXPONENT = 0.7
+
+SCALES = 0.024, 0.069
+"""Loss of accuracy at a divergence of 1 nat of a layer's weights, and of a tensor."""
+
+BASE_SPREAD = 0.004
+"""Standard deviation of the accuracy of the reference, trained, about the float network's."""
+
+SCALE_SPREAD = 0.7
+"""Of s, the scales of a network in parts of SCALES."""
+
+DEVIATION = 0.5, 0.7
+"""Of the deviations of layers, in parts of SCALES: median, and deviation of its logarithm."""
+
+SCATTER = 0.004, 0.5
+"""Of trainings about the sum, likewise, in accuracy."""
+
+CONFIDENCE = 0.9
+
+OWN_ERRORS = 8
+"""Trained points to which the model's own idea of its error counts as much as errors seen."""
+
+BEST_PART = 0.2
+"""Share of the trained points that counts as the best."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What was measured of a scheme."""
+
+    scheme: Scheme
+    top1: float  # mean over seeds, 0 to 1
+    seeds: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """How good predictions of trained points are that each was made without.
+
+    Attributes:
+        points: trained points.
+        spearman, kendall: rank correlation, over all; NaN for fewer than three points.
+        best_spearman, best_kendall: of the best fifth, likewise.
+        error: mean absolute error [accuracy].
+        covered: share of the points within their interval.
+    """
+
+    points: int
+    spearman: float
+    kendall: float
+    best_spearman: float
+    best_kendall: float
+    error: float
+    covered: float
+
+
+@dataclass(frozen=True, slots=True)
+class Divergences:
+    """What a profile says of each layer's codebooks and each tensor's bits [nats]."""
+
+    network: str
+    layers: Mapping[str, Mapping[str, float]]
+    tensors: Mapping[str, Mapping[int, float]]
+
+    def of(self, scheme: Scheme) -> Floats:
+        """Of the layers, then of the tensors.
+
+        Raises:
+            InputError: a choice that the profile lacks.
+        """
+        wanted: list[tuple[str, Mapping[Any, float], object]] = [
+            (name, own, scheme.layers[name].weights) for name, own in self.layers.items()
+        ]
+        wanted += [(name, own, scheme.bits[name]) for name, own in self.tensors.items()]
+        for name, own, choice in wanted:
+            if choice not in own:
+                raise InputError(
+                    f"the profile of {self.network} has no {choice} of {name}; run `profile` again"
+                )
+        return np.array([own[choice] for _, own, choice in wanted])
+
+
+def _divergences(sensitivity: Sensitivity) -> Divergences:
+    layers: dict[str, dict[str, float]] = {}
+    for name, choices in sensitivity.layers.items():
+        each: dict[str, list[float]] = {}
+        for choice, divergence in choices.items():
+            each.setdefault(choice.weights, []).append(divergence)
+        layers[name] = {weights: float(np.mean(own)) for weights, own in each.items()}
+    return Divergences(sensitivity.network, layers, sensitivity.tensors)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A fitted predictor.
+
+    Attributes:
+        base: accuracy where nothing is lost.
+        layers, tensors: loss of each codebook, and of each number of bits.
+        note: one sentence on what it rests on and how good it is.
+    """
+
+    base: float
+    layers: Mapping[str, Mapping[str, float]]
+    tensors: Mapping[str, Mapping[int, float]]
+    quality: Quality
+    note: str
+    divergences: Divergences
+    covariance: Floats  # of base, the two s and the deviations
+    deviation: float
+    scatter: float
+    widening: float
+
+    def accuracy(self, scheme: Scheme) -> tuple[float, float]:
+        """Top-1 of a scheme as it is trained once, and half the width of its 90 % interval."""
+        row = _row(self.divergences.of(scheme), len(self.layers))
+        lost = sum(self.layers[name][layer.weights] for name, layer in scheme.layers.items())
+        lost += sum(self.tensors[name][bits] for name, bits in scheme.bits.items())
+        spread = math.sqrt(float(row @ self.covariance @ row) + self.scatter**2)
+        return self.base - lost, _normal_half() * self.widening * spread
+
+
+def _normal_half() -> float:
+    return float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+
+
+def fit(sensitivity: Sensitivity, trained: Sequence[Trained] = ()) -> Predictor:
+    """The predictor of the profile's network.
+
+    Raises:
+        InputError: a trained scheme has a choice that the profile lacks.
+    """
+    divergences = _divergences(sensitivity)
+    count = len(divergences.layers)
+    width = 3 + count + len(sensitivity.tensors)
+    rows = np.array([_row(divergences.of(one.scheme), count) for one in trained]).reshape(
+        len(trained), width
+    )
+    top1 = np.array([t.top1 for t in trained], np.float64)
+    seeds = np.array([t.seeds for t in trained], np.float64)
+    centre = np.zeros(width)
+    centre[:3] = sensitivity.float_top1, 1, 1
+    off = top1 - rows @ centre
+    deviation, scatter = _likeliest(rows, off, seeds)
+    spread = _spread(width, deviation)
+    kernel = (rows * spread) @ rows.T + np.diag(scatter**2 / seeds)
+    gain = (rows * spread).T @ np.linalg.inv(kernel) if len(rows) else np.zeros((width, 0))
+    found = centre + gain @ off
+    covariance = np.diag(spread) - gain @ (rows * spread)
+    quality, widening = _tested(kernel, off, top1, scatter, seeds)
+    weights = _weights(found, count)
+    return Predictor(
+        base=float(found[0]),
+        layers=_losses(divergences.layers, weights[:count]),
+        tensors=_losses(divergences.tensors, weights[count:]),
+        quality=quality,
+        note=_note(sensitivity, quality),
+        divergences=divergences,
+        covariance=covariance,
+        deviation=deviation,
+        scatter=scatter,
+        widening=widening,
+    )
+
+
+T = TypeVar("T")
+
+
+def _losses(items: Mapping[str, Mapping[T, float]], weights: Floats) -> dict[str, dict[T, float]]:
+    return {
+        name: {choice: float(weight * d**EXPONENT) for choice, d in own.items()}
+        for (name, own), weight in zip(items.items(), weights, strict=True)
+    }
+
+
+def _row(divergences: Floats, layers: int) -> Floats:
+    """What base, the two s and the deviations are multiplied by."""
+    lost = divergences**EXPONENT * np.repeat(SCALES, [layers, len(divergences) - layers])
+    return np.concatenate([[1.0, -lost[:layers].sum(), -lost[layers:].sum()], -lost])
+
+
+def _spread(width: int, deviation: float) -> Floats:
+    """Variances before anything is trained."""
+    found = np.full(width, deviation**2)
+    found[:3] = BASE_SPREAD**2, SCALE_SPREAD**2, SCALE_SPREAD**2
+    return found
+
+
+def _weights(found: Floats, layers: int) -> Floats:
+    """Loss of each item at 1 nat; none is negative, as nothing gains by being quantised."""
+    classes = [layers, len(found) - 3 - layers]
+    own: Floats = np.maximum(0.0, found[3:] + np.repeat(found[1:3], classes))
+    scales: Floats = np.repeat(SCALES, classes)
+    return own * scales
+
+
+def _likeliest(rows: Floats, off: Floats, seeds: Floats) -> tuple[float, float]:
+    """The deviation and the scatter of the largest marginal likelihood."""
+    centre = np.log([DEVIATION[0], SCATTER[0]])
+    if not len(rows):
+        return DEVIATION[0], SCATTER[0]
+
+    def unlikely(logs: Floats) -> float:
+        deviation, scatter = np.exp(logs)
+        kernel = (rows * _spread(rows.shape[1], deviation)) @ rows.T
+        factor = np.linalg.cholesky(kernel + np.diag(scatter**2 / seeds))
+        whitened = np.linalg.solve(factor, off)
+        known = np.square((logs - centre) / (DEVIATION[1], SCATTER[1])).sum()
+        return float(whitened @ whitened / 2 + np.log(np.diag(factor)).sum() + known / 2)
+
+    deviation, scatter = np.exp(optimize.minimize(unlikely, centre, method="L-BFGS-B").x)
+    return float(deviation), float(scatter)
+
+
+def _tested(
+    kernel: Floats, off: Floats, top1: Floats, scatter: float, seeds: Floats
+) -> tuple[Quality, float]:
+    """How good the predictor is, each trained point left out in turn, and how much too narrow its
+    intervals are."""
+    count = len(off)
+    if not count:
+        nothing = math.nan
+        return Quality(
+            points=0, spearman=nothing, kendall=nothing, best_spearman=nothing,
+            best_kendall=nothing, error=nothing, covered=nothing,
+        ), 1.0  # fmt: skip
+    inverse = np.linalg.inv(kernel)
+    error = inverse @ off / np.diag(inverse)
+    # of one training, which scatters more than the mean over seeds
+    spread = np.sqrt(1 / np.diag(inverse) + scatter**2 * (1 - 1 / seeds))
+    seen = float(np.quantile(np.abs(error) / spread, CONFIDENCE)) / _normal_half()
+    widening = (count * max(seen, 1e-3) + OWN_ERRORS) / (count + OWN_ERRORS)
+    said = top1 - error
+    best = np.argsort(-top1, kind="stable")[: max(1, round(BEST_PART * count))]
+    return Quality(
+        points=count,
+        spearman=_rank(stats.spearmanr, said, top1),
+        kendall=_rank(stats.kendalltau, said, top1),
+        best_spearman=_rank(stats.spearmanr, said[best], top1[best]),
+        best_kendall=_rank(stats.kendalltau, said[best], top1[best]),
+        error=float(np.abs(error).mean()),
+        covered=float((np.abs(error) <= _normal_half() * widening * spread).mean()),
+    ), widening
+
+
+def _rank(correlation: object, said: Floats, top1: Floats) -> float:
+    if len(said) < 3 or np.ptp(said) == 0 or np.ptp(top1) == 0:
+        return math.nan
+    return float(correlation(said, top1).statistic)  # type: ignore[operator]
+
+
+def _note(sensitivity: Sensitivity, quality: Quality) -> str:
+    start = f"predicted from the profile of {sensitivity.network} on {sensitivity.dataset}"
+    if not quality.points:
+        return f"{start} alone: no point was trained, the 90 % interval is untested"
+    many = "point" if quality.points == 1 else "points"
+    text = (
+        f"{start} and {quality.points} trained {many}; each left out in turn, the mean error is "
+        f"{100 * quality.error:.2f} points and {100 * quality.covered:.0f} % are in their interval"
+    )
+    if math.isnan(quality.spearman):
+        return text
+    best = "too few to tell"
+    if not math.isnan(quality.best_spearman):
+        best = f"{quality.best_spearman:.2f} and {quality.best_kendall:.2f}"
+    return (
+        f"{text}; rank correlation (Spearman, Kendall) {quality.spearman:.2f} and "
+        f"{quality.kendall:.2f}, among the best fifth {best}"
+    )

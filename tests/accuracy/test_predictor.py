@@ -1,0 +1,185 @@
+"""The predictor against numpy by hand, and on networks whose truth is known because it is drawn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from syq_dse import network, scheme
+from syq_dse.accuracy import predictor, sensitivity
+from syq_dse.accuracy.predictor import EXPONENT, SCALES, Trained
+from syq_dse.accuracy.sensitivity import Sensitivity
+from syq_dse.errors import InputError
+from syq_dse.scheme import LayerScheme, Scheme
+from syq_dse.search import space
+
+NET = network.load("fmnist-vgg")
+
+
+@pytest.fixture(scope="module")
+def profile() -> Sensitivity:
+    path = sensitivity.shipped(NET, "fashion-mnist")
+    assert path is not None
+    return sensitivity.load(path, NET)
+
+
+def drawn(rng: np.random.Generator) -> Scheme:
+    own = space.Space()
+    fixed = scheme.fixed_bits(NET)
+    return Scheme(
+        layers={
+            node.name: of[rng.integers(len(of))]
+            for node in NET.engines
+            for of in [space.schemes(own, NET, node)]
+        },
+        bits={
+            t.name: fixed.get(t.name, own.bits[rng.integers(len(own.bits))])
+            for t in scheme.tensors(NET).values()
+            if t.kind != "result"
+        },
+    )
+
+
+def mean_divergence(profile: Sensitivity, layer: str, weights: str) -> float:
+    return float(np.mean([d for c, d in profile.layers[layer].items() if c.weights == weights]))
+
+
+def truth(profile: Sensitivity, of: Scheme, weights: np.ndarray, base: float) -> float:
+    """The model itself, written out."""
+    each = [mean_divergence(profile, n.name, of.layers[n.name].weights) for n in NET.engines]
+    each += [profile.tensors[name][of.bits[name]] for name in profile.tensors]
+    return base - float(weights @ np.power(each, EXPONENT))
+
+
+def true_weights(profile: Sensitivity, rng: np.random.Generator) -> np.ndarray:
+    """A network that mends half as much as is expected, its layers a third apart."""
+    scales = np.repeat(SCALES, [len(profile.layers), len(profile.tensors)])
+    return scales * 0.5 * np.exp(rng.normal(0, 0.3, len(scales)))
+
+
+def test_without_trained_points_the_profile_alone_speaks(profile: Sensitivity) -> None:
+    found = predictor.fit(profile)
+    scales = np.repeat(SCALES, [len(profile.layers), len(profile.tensors)])
+    for seed in range(5):
+        one = drawn(np.random.default_rng(seed))
+        said, half = found.accuracy(one)
+        assert said == pytest.approx(truth(profile, one, scales, profile.float_top1))
+        assert half > 0.004
+    assert found.quality.points == 0 and math.isnan(found.quality.error)
+    assert "no point was trained" in found.note
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_trained_points_teach_it(profile: Sensitivity, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    weights, scatter = true_weights(profile, rng), 0.001
+    schemes = [drawn(rng) for _ in range(90)]
+    top1 = np.array([truth(profile, one, weights, 0.93) for one in schemes])
+    top1 += rng.normal(0, scatter, len(top1))
+    errors, correlations = [], []
+    for count in (0, 12, 40):
+        known = [Trained(scheme=s, top1=t) for s, t in zip(schemes[:count], top1, strict=False)]
+        found = predictor.fit(profile, known)
+        said, half = np.array([found.accuracy(one) for one in schemes[50:]]).T
+        errors.append(np.abs(said - top1[50:]).mean())
+        correlations.append(stats.spearmanr(said, top1[50:]).statistic)
+        inside = (np.abs(said - top1[50:]) <= half).mean()
+        assert inside >= 0.75
+    assert errors[0] > errors[1] > errors[2] and errors[2] < 2 * scatter
+    assert min(correlations) > 0.9 and correlations[2] > max(0.96, correlations[0])
+    assert found.quality.points == 40 and found.quality.spearman > 0.95
+    assert 0.8 <= found.quality.covered <= 1
+    assert f"{found.quality.spearman:.2f}" in found.note
+
+
+def test_left_out_means_fitted_without(profile: Sensitivity) -> None:
+    """The errors in `quality` are those of predictors that never saw the point."""
+    rng = np.random.default_rng(3)
+    weights = true_weights(profile, rng)
+    schemes = [drawn(rng) for _ in range(8)]
+    known = [Trained(scheme=s, top1=truth(profile, s, weights, 0.92)) for s in schemes]
+    whole = predictor.fit(profile, known)
+    deviation = whole.deviation
+    errors = []
+    for out, left in enumerate(known):
+        rest = [one for number, one in enumerate(known) if number != out]
+        errors.append(
+            abs(by_hand(profile, rest, left.scheme, deviation, whole.scatter) - left.top1)
+        )
+    assert whole.quality.error == pytest.approx(np.mean(errors), rel=1e-6)
+
+
+def by_hand(
+    profile: Sensitivity, known: list[Trained], new: Scheme, deviation: float, scatter: float
+) -> float:
+    """The conditional mean of a normal distribution over [accuracies known, new]."""
+    count = len(profile.layers)
+    scales = np.repeat(SCALES, [count, len(profile.tensors)])
+
+    def lost(of: Scheme) -> np.ndarray:
+        each = [mean_divergence(profile, n.name, of.layers[n.name].weights) for n in NET.engines]
+        each += [profile.tensors[name][of.bits[name]] for name in profile.tensors]
+        return scales * np.power(each, EXPONENT)
+
+    every = np.array([lost(one.scheme) for one in known] + [lost(new)])
+    sums = np.stack([every[:, :count].sum(1), every[:, count:].sum(1)], 1)
+    covariance = (
+        predictor.BASE_SPREAD**2
+        + predictor.SCALE_SPREAD**2 * sums @ sums.T
+        + deviation**2 * every @ every.T
+    )
+    mean = profile.float_top1 - every.sum(1)
+    noise = covariance[:-1, :-1] + scatter**2 * np.eye(len(known))
+    off = np.array([one.top1 for one in known]) - mean[:-1]
+    return float(mean[-1] + covariance[-1, :-1] @ np.linalg.solve(noise, off))
+
+
+def test_granularities_and_formats_of_one_codebook_are_alike(profile: Sensitivity) -> None:
+    found = predictor.fit(profile)
+    base = scheme.uniform(NET, LayerScheme(weights="ternary"), 4)
+    for layer in (
+        LayerScheme(weights="ternary", granularity="pixel"),
+        LayerScheme(weights="ternary", granularity="row", scale="shift"),
+    ):
+        other = replace(base, layers={**base.layers, "conv2": layer})
+        assert found.accuracy(other) == found.accuracy(base)
+
+
+def test_nothing_gains_by_being_quantised(profile: Sensitivity) -> None:
+    """Not even where trained points say so."""
+    rng = np.random.default_rng(0)
+    schemes = [drawn(rng) for _ in range(20)]
+    known = [
+        Trained(
+            scheme=s,
+            top1=2 * profile.float_top1
+            - truth(profile, s, true_weights(profile, rng), profile.float_top1),
+        )
+        for s in schemes
+    ]
+    found = predictor.fit(profile, known)
+    losses = [x for own in (*found.layers.values(), *found.tensors.values()) for x in own.values()]
+    assert min(losses) >= 0
+
+
+def test_seeds_count(profile: Sensitivity) -> None:
+    """A mean over more seeds draws the prediction nearer."""
+    one = drawn(np.random.default_rng(1))
+    said, _ = predictor.fit(profile).accuracy(one)
+    off = []
+    for seeds in (1, 10):
+        known = [Trained(scheme=one, top1=said - 0.02, seeds=seeds)]
+        off.append(abs(predictor.fit(profile, known).accuracy(one)[0] - (said - 0.02)))
+    assert off[1] < off[0]
+
+
+def test_a_choice_that_the_profile_lacks(profile: Sensitivity) -> None:
+    cut = replace(profile, tensors={**profile.tensors, "conv2": {8: 0.0}})
+    found = predictor.fit(cut)
+    message = "the profile of fmnist-vgg has no 4 of conv2; run `profile` again"
+    with pytest.raises(InputError, match=message):
+        found.accuracy(scheme.uniform(NET, LayerScheme(weights="ternary"), 4))
