@@ -1,19 +1,23 @@
 """Accuracy of a trained scheme, with an interval, from a sensitivity profile and trained points.
 
-Each layer and each tensor i adds to the loss of accuracy what the profile makes of its choice,
+Each layer and each tensor i adds its effect e_i to the loss of accuracy,
 
-    accuracy = base - sum over i of w_i * d_i**EXPONENT,
+    accuracy = base - sum over i of w_i * e_i
+    e = sqrt(d / (levels - 1)) of weights, e = 1 / (2**bits - 1) of a tensor,
 
-d_i the divergence of the classes that the choice causes by itself; of a layer's codebook the mean
-over granularities and formats of scales, which trained networks do not tell apart
-(docs/granularity.md), so that nobody pays a multiplier for the profile's noise. Training mends most
-of it, by how much differs from network to network and from layer to layer: w_i = scale of its class
-(weights, tensors) * (s + deviation_i). All are normal, base around the float network's accuracy, s
-around 1, deviations around 0, so that without a trained point the profile alone speaks and with
-many each layer has its own weight (Bayesian linear regression; Bishop, Pattern Recognition and
-Machine Learning, 2006, 3.3). How far weights of a class are apart, and how far trainings scatter
-about the sum, are those of the largest marginal likelihood. Intervals are widened by what leaving
-each trained point out shows of them.
+d the divergence of the classes that the profile has of a layer's codebook: the mean over
+granularities and formats of scales, which trained networks do not tell apart (docs/granularity.md),
+so that nobody pays a multiplier for the profile's noise. Of powers of d and of the quantiser's step
+these went best with schemes that were trained (benchmarks/predictor_accuracy.py). What the profile
+has of tensors went worse than their bits alone: training mends the range of a tensor.
+
+Training mends most of all this, by how much differs from network to network and from layer to
+layer: w_i = scale of its class (weights, tensors) * (t + u + v_i), t of the network, u of the
+class, v_i of the layer. All are normal, base around the float network's accuracy, t around 1, u and
+v around 0, so that without a trained point the profile alone speaks and with many each layer has
+its own weight (Bayesian linear regression; Bishop, Pattern Recognition and Machine Learning, 2006,
+3.3). How far layers are apart, and how far trainings scatter about the sum, are those of the
+largest marginal likelihood. Intervals are widened by what leaving each trained point out shows.
 """
 
 from __future__ import annotations
@@ -27,22 +31,24 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
+from syq_dse.accuracy.prior import activation_noise, weight_noise
 from syq_dse.accuracy.sensitivity import Sensitivity
 from syq_dse.errors import InputError
 from syq_dse.scheme import Scheme
 
 Floats = npt.NDArray[np.float64]
 
-EXPONENT = 0.7
+SCALES = 0.022, 0.0205
+"""Loss of accuracy at an effect of 1 of a layer's weights, and of a tensor.
 
-SCALES = 0.024, 0.069
-"""Loss of accuracy at a divergence of 1 nat of a layer's weights, and of a tensor."""
+Source: least squares on 40 trainings of lenet5, 2 epochs, docs/predictor.csv.
+"""
 
 BASE_SPREAD = 0.004
 """Standard deviation of the accuracy of the reference, trained, about the float network's."""
 
-SCALE_SPREAD = 0.7
-"""Of s, the scales of a network in parts of SCALES."""
+NETWORK_SPREAD, CLASS_SPREAD = 0.5, 0.3
+"""Of t and u, in parts of SCALES."""
 
 DEVIATION = 0.5, 0.7
 """Of the deviations of layers, in parts of SCALES: median, and deviation of its logarithm."""
@@ -90,8 +96,8 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
-class Divergences:
-    """What a profile says of each layer's codebooks and each tensor's bits [nats]."""
+class Effects:
+    """Of each layer's codebooks and each tensor's bits: e of the module's formula."""
 
     network: str
     layers: Mapping[str, Mapping[str, float]]
@@ -115,14 +121,22 @@ class Divergences:
         return np.array([own[choice] for _, own, choice in wanted])
 
 
-def _divergences(sensitivity: Sensitivity) -> Divergences:
+def effects(sensitivity: Sensitivity) -> Effects:
+    """The effects of all choices that a profile has."""
     layers: dict[str, dict[str, float]] = {}
     for name, choices in sensitivity.layers.items():
         each: dict[str, list[float]] = {}
         for choice, divergence in choices.items():
             each.setdefault(choice.weights, []).append(divergence)
-        layers[name] = {weights: float(np.mean(own)) for weights, own in each.items()}
-    return Divergences(sensitivity.network, layers, sensitivity.tensors)
+        layers[name] = {
+            weights: math.sqrt(float(np.mean(own)) * math.sqrt(weight_noise(weights)))
+            for weights, own in each.items()
+        }
+    tensors = {
+        name: {bits: math.sqrt(activation_noise(bits)) for bits in own}
+        for name, own in sensitivity.tensors.items()
+    }
+    return Effects(sensitivity.network, layers, tensors)
 
 
 @dataclass(frozen=True)
@@ -140,15 +154,15 @@ class Predictor:
     tensors: Mapping[str, Mapping[int, float]]
     quality: Quality
     note: str
-    divergences: Divergences
-    covariance: Floats  # of base, the two s and the deviations
+    effects: Effects
+    covariance: Floats  # of base, t, the two u and all v
     deviation: float
     scatter: float
     widening: float
 
     def accuracy(self, scheme: Scheme) -> tuple[float, float]:
         """Top-1 of a scheme as it is trained once, and half the width of its 90 % interval."""
-        row = _row(self.divergences.of(scheme), len(self.layers))
+        row = _row(self.effects.of(scheme), len(self.layers))
         lost = sum(self.layers[name][layer.weights] for name, layer in scheme.layers.items())
         lost += sum(self.tensors[name][bits] for name, bits in scheme.bits.items())
         spread = math.sqrt(float(row @ self.covariance @ row) + self.scatter**2)
@@ -165,16 +179,16 @@ def fit(sensitivity: Sensitivity, trained: Sequence[Trained] = ()) -> Predictor:
     Raises:
         InputError: a trained scheme has a choice that the profile lacks.
     """
-    divergences = _divergences(sensitivity)
-    count = len(divergences.layers)
-    width = 3 + count + len(sensitivity.tensors)
-    rows = np.array([_row(divergences.of(one.scheme), count) for one in trained]).reshape(
+    known = effects(sensitivity)
+    count = len(known.layers)
+    width = FIRST + count + len(known.tensors)
+    rows = np.array([_row(known.of(one.scheme), count) for one in trained]).reshape(
         len(trained), width
     )
     top1 = np.array([t.top1 for t in trained], np.float64)
     seeds = np.array([t.seeds for t in trained], np.float64)
     centre = np.zeros(width)
-    centre[:3] = sensitivity.float_top1, 1, 1
+    centre[:2] = sensitivity.float_top1, 1
     off = top1 - rows @ centre
     deviation, scatter = _likeliest(rows, off, seeds)
     spread = _spread(width, deviation)
@@ -186,11 +200,11 @@ def fit(sensitivity: Sensitivity, trained: Sequence[Trained] = ()) -> Predictor:
     weights = _weights(found, count)
     return Predictor(
         base=float(found[0]),
-        layers=_losses(divergences.layers, weights[:count]),
-        tensors=_losses(divergences.tensors, weights[count:]),
+        layers=_losses(known.layers, weights[:count]),
+        tensors=_losses(known.tensors, weights[count:]),
         quality=quality,
         note=_note(sensitivity, quality),
-        divergences=divergences,
+        effects=known,
         covariance=covariance,
         deviation=deviation,
         scatter=scatter,
@@ -203,28 +217,32 @@ T = TypeVar("T")
 
 def _losses(items: Mapping[str, Mapping[T, float]], weights: Floats) -> dict[str, dict[T, float]]:
     return {
-        name: {choice: float(weight * d**EXPONENT) for choice, d in own.items()}
+        name: {choice: float(weight * effect) for choice, effect in own.items()}
         for (name, own), weight in zip(items.items(), weights, strict=True)
     }
 
 
-def _row(divergences: Floats, layers: int) -> Floats:
-    """What base, the two s and the deviations are multiplied by."""
-    lost = divergences**EXPONENT * np.repeat(SCALES, [layers, len(divergences) - layers])
-    return np.concatenate([[1.0, -lost[:layers].sum(), -lost[layers:].sum()], -lost])
+FIRST = 4
+"""Of what is fitted: base, t, and u of weights and of tensors; all v follow."""
+
+
+def _row(effect: Floats, layers: int) -> Floats:
+    """What all that is fitted is multiplied by, in that order."""
+    lost = effect * np.repeat(SCALES, [layers, len(effect) - layers])
+    return np.concatenate([[1.0, -lost.sum(), -lost[:layers].sum(), -lost[layers:].sum()], -lost])
 
 
 def _spread(width: int, deviation: float) -> Floats:
     """Variances before anything is trained."""
-    found = np.full(width, deviation**2)
-    found[:3] = BASE_SPREAD**2, SCALE_SPREAD**2, SCALE_SPREAD**2
-    return found
+    found = np.full(width, deviation)
+    found[:FIRST] = BASE_SPREAD, NETWORK_SPREAD, CLASS_SPREAD, CLASS_SPREAD
+    return found**2
 
 
 def _weights(found: Floats, layers: int) -> Floats:
-    """Loss of each item at 1 nat; none is negative, as nothing gains by being quantised."""
-    classes = [layers, len(found) - 3 - layers]
-    own: Floats = np.maximum(0.0, found[3:] + np.repeat(found[1:3], classes))
+    """Loss of each item at an effect of 1; nothing gains by being quantised."""
+    classes = [layers, len(found) - FIRST - layers]
+    own: Floats = np.maximum(0.0, found[1] + np.repeat(found[2:FIRST], classes) + found[FIRST:])
     scales: Floats = np.repeat(SCALES, classes)
     return own * scales
 

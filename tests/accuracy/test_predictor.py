@@ -11,7 +11,7 @@ from scipy import stats
 
 from syq_dse import network, scheme
 from syq_dse.accuracy import predictor, sensitivity
-from syq_dse.accuracy.predictor import EXPONENT, SCALES, Trained
+from syq_dse.accuracy.predictor import SCALES, Trained
 from syq_dse.accuracy.sensitivity import Sensitivity
 from syq_dse.errors import InputError
 from syq_dse.scheme import LayerScheme, Scheme
@@ -48,11 +48,22 @@ def mean_divergence(profile: Sensitivity, layer: str, weights: str) -> float:
     return float(np.mean([d for c, d in profile.layers[layer].items() if c.weights == weights]))
 
 
+LEVELS = {"binary": 2, "ternary": 3} | {f"int{bits}": 2**bits - 1 for bits in range(2, 9)}
+
+
+def effects(profile: Sensitivity, of: Scheme) -> np.ndarray:
+    """Of weights and tensors, written out."""
+    each = []
+    for node in NET.engines:
+        weights = of.layers[node.name].weights
+        divergence = mean_divergence(profile, node.name, weights)
+        each.append(math.sqrt(divergence / (LEVELS[weights] - 1)))
+    return np.array([*each, *(1 / (2 ** of.bits[name] - 1) for name in profile.tensors)])
+
+
 def truth(profile: Sensitivity, of: Scheme, weights: np.ndarray, base: float) -> float:
-    """The model itself, written out."""
-    each = [mean_divergence(profile, n.name, of.layers[n.name].weights) for n in NET.engines]
-    each += [profile.tensors[name][of.bits[name]] for name in profile.tensors]
-    return base - float(weights @ np.power(each, EXPONENT))
+    """The model itself."""
+    return base - float(weights @ effects(profile, of))
 
 
 def true_weights(profile: Sensitivity, rng: np.random.Generator) -> np.ndarray:
@@ -90,7 +101,7 @@ def test_trained_points_teach_it(profile: Sensitivity, seed: int) -> None:
         inside = (np.abs(said - top1[50:]) <= half).mean()
         assert inside >= 0.75
     assert errors[0] > errors[1] > errors[2] and errors[2] < 2 * scatter
-    assert min(correlations) > 0.9 and correlations[2] > max(0.96, correlations[0])
+    assert min(correlations) > 0.8 and correlations[2] > max(0.96, correlations[0])
     assert found.quality.points == 40 and found.quality.spearman > 0.95
     assert 0.8 <= found.quality.covered <= 1
     assert f"{found.quality.spearman:.2f}" in found.note
@@ -120,16 +131,12 @@ def by_hand(
     count = len(profile.layers)
     scales = np.repeat(SCALES, [count, len(profile.tensors)])
 
-    def lost(of: Scheme) -> np.ndarray:
-        each = [mean_divergence(profile, n.name, of.layers[n.name].weights) for n in NET.engines]
-        each += [profile.tensors[name][of.bits[name]] for name in profile.tensors]
-        return scales * np.power(each, EXPONENT)
-
-    every = np.array([lost(one.scheme) for one in known] + [lost(new)])
+    every = scales * np.array([effects(profile, of) for of in [*(k.scheme for k in known), new]])
     sums = np.stack([every[:, :count].sum(1), every[:, count:].sum(1)], 1)
     covariance = (
         predictor.BASE_SPREAD**2
-        + predictor.SCALE_SPREAD**2 * sums @ sums.T
+        + predictor.NETWORK_SPREAD**2 * np.outer(every.sum(1), every.sum(1))
+        + predictor.CLASS_SPREAD**2 * sums @ sums.T
         + deviation**2 * every @ every.T
     )
     mean = profile.float_top1 - every.sum(1)
