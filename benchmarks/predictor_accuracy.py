@@ -187,7 +187,7 @@ def bits(of: Scheme) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["train", "test"])
+    parser.add_argument("what", nargs="?", default="test", choices=["train", "test"])
     parser.add_argument("--network", default="fmnist-vgg", help="a name or a TOML file")
     parser.add_argument("--dataset", default="fashion-mnist")
     parser.add_argument("--kind", choices=["A", "B"], default="A")

@@ -166,10 +166,11 @@ class Predictor:
         lost = sum(self.layers[name][layer.weights] for name, layer in scheme.layers.items())
         lost += sum(self.tensors[name][bits] for name, bits in scheme.bits.items())
         spread = math.sqrt(float(row @ self.covariance @ row) + self.scatter**2)
-        return self.base - lost, _normal_half() * self.widening * spread
+        return self.base - lost, normal_half() * self.widening * spread
 
 
-def _normal_half() -> float:
+def normal_half() -> float:
+    """Half the width of the interval of a normal distribution, in standard deviations."""
     return float(stats.norm.ppf((1 + CONFIDENCE) / 2))
 
 
@@ -281,7 +282,7 @@ def _tested(
     error = inverse @ off / np.diag(inverse)
     # of one training, which scatters more than the mean over seeds
     spread = np.sqrt(1 / np.diag(inverse) + scatter**2 * (1 - 1 / seeds))
-    seen = float(np.quantile(np.abs(error) / spread, CONFIDENCE)) / _normal_half()
+    seen = float(np.quantile(np.abs(error) / spread, CONFIDENCE)) / normal_half()
     widening = (count * max(seen, 1e-3) + OWN_ERRORS) / (count + OWN_ERRORS)
     said = top1 - error
     best = np.argsort(-top1, kind="stable")[: max(1, round(BEST_PART * count))]
@@ -292,7 +293,7 @@ def _tested(
         best_spearman=_rank(stats.spearmanr, said[best], top1[best]),
         best_kendall=_rank(stats.kendalltau, said[best], top1[best]),
         error=float(np.abs(error).mean()),
-        covered=float((np.abs(error) <= _normal_half() * widening * spread).mean()),
+        covered=float((np.abs(error) <= normal_half() * widening * spread).mean()),
     ), widening
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,16 @@ from syq_dse.errors import InputError
 @click.option("--bits", help="Activation precisions, with commas.  [1,2,3,4,8]")
 @click.option("--intervals", type=int, help="Points of the grid of intervals.  [by network size]")
 @click.option("--storage", metavar="URL", help="Optuna's storage.  [a journal in the run folder]")
+@click.option(
+    "--validate", "trainings", type=click.IntRange(0), help="Train so many points' seeds."
+)
+@click.option("--minutes", type=click.FloatRange(0), help="Begin no training after so many.")
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Of a point.")
+@click.option("--jobs", type=click.IntRange(1), help="Trainings at a time.  [processors]")
+@click.option("--recipe", default="modern", show_default=True, help="Of trainings.")
+@click.option("--epochs", type=click.IntRange(1), help="Of trainings.  [the recipe's]")
+@click.option("--dataset", help="To train on.  [the network's]")
+@click.option("--data", type=PATH, help="Folder of the data set.")
 @click.option("--out", type=PATH, help="Run folder.  [runs/NETWORK-TARGET]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -41,9 +52,20 @@ def command(
     out: Path | None,
     resume: bool,
     as_json: bool,
+    trainings: int | None,
+    minutes: float | None,
+    seeds: int,
+    jobs: int | None,
+    recipe: str,
+    epochs: int | None,
+    dataset: str | None,
+    data: Path | None,
     **given: Any,
 ) -> None:
     """Search precision and granularity; leave a run folder with a Pareto front.
+
+    With --validate, points from which most hypervolume is expected are trained, the predictor
+    learns from them, and the search goes on; trainings that the run has count.
 
     Defaults are in square brackets. Objectives: accuracy, fps, utilization, latency, lut, ff, dsp,
     bram, uram, energy.
@@ -52,7 +74,8 @@ def command(
     Example: syq-dse explore --network cnv --target pynq-z1 --bits 1,2,4 --fps 1000
     """
     from syq_dse.report import front_plot
-    from syq_dse.search import run
+    from syq_dse.search import loop, run
+    from syq_dse.search.validation import Options
 
     if resume and out is None:
         raise click.UsageError("--resume needs the run's folder: --out runs/NAME")
@@ -62,6 +85,13 @@ def command(
     try:
         with progress_bar() as progress:
             run.explore(study, folder, storage, resume, progress)
+            if trainings:
+                cores = len(os.sched_getaffinity(0))
+                budget = loop.Budget(
+                    trainings=trainings, minutes=minutes, seeds=seeds, jobs=jobs or cores
+                )
+                options = Options(recipe=recipe, epochs=epochs, dataset=dataset, data=data)
+                loop.improve(folder, budget, options, progress)
             front_plot.draw_run(folder, folder)
     except BaseException as error:
         if not interrupted(error):

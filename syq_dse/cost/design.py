@@ -9,21 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from syq_dse import records, scheme
+from syq_dse import records, scheme, target
 from syq_dse.cost import engine, table, timing
 from syq_dse.cost.estimate import (
+    LIMIT,
     capacity,
     check_foldings,
     check_interval,
     choose,
     estimate,
     geometries,
+    requant_methods,
     utilization,
 )
 from syq_dse.cost.folding import Folding, cycles, foldings
-from syq_dse.cost.fpga import Pricing, as_mapping
+from syq_dse.cost.fpga import Pricing, as_mapping, pricing
 from syq_dse.cost.integers import ints
 from syq_dse.cost.table import Choice
+from syq_dse.cost.units.requant import Method
 from syq_dse.errors import InfeasibleError, InputError
 from syq_dse.network import Network, Node
 from syq_dse.scheme import LayerScheme, Scheme
@@ -75,26 +78,34 @@ def read(network: Network, path: Path) -> Asked:
     Raises:
         InputError: the file is broken, or of another network.
     """
-    data = records.read(path)
+    return of_document(network, records.read(path), str(path))
+
+
+def of_document(network: Network, data: Mapping[str, Any], place: str) -> Asked:
+    """The design in what such a file holds.
+
+    Raises:
+        InputError: it is broken, or of another network.
+    """
     interval = clock = None
     if "scheme" in data:
         if data.get("network") not in (None, network.name):
             raise InputError(
-                f"{path}: is a point of '{data['network']}', got network '{network.name}'"
+                f"{place}: is a point of '{data['network']}', got network '{network.name}'"
             )
-        interval, clock = _positive(data, "interval_cycles", path), data.get("clock_mhz")
+        interval, clock = _positive(data, "interval_cycles", place), data.get("clock_mhz")
         number = isinstance(clock, (int, float)) and not isinstance(clock, bool)
         if clock is not None and not (number and 1 <= clock <= 2000):
-            raise InputError(f"{path}: clock_mhz must be a number, 1 to 2000, got {clock!r}")
+            raise InputError(f"{place}: clock_mhz must be a number, 1 to 2000, got {clock!r}")
         chosen, folding = data["scheme"], data.get("folding", {})
     else:
         chosen = {key: value for key, value in data.items() if key != "folding"}
         folding = data.get("folding", {})
     if not isinstance(chosen, Mapping):
-        raise InputError(f"{path}: scheme: must be a table")
+        raise InputError(f"{place}: scheme: must be a table")
     asked = Asked(
-        scheme=scheme.read(network, chosen, str(path)),
-        folding=records.structure({"folding": folding}, _FoldingFile, str(path)).folding,
+        scheme=scheme.read(network, chosen, place),
+        folding=records.structure({"folding": folding}, _FoldingFile, place).folding,
         interval=interval,
         clock_mhz=clock,
         target=data.get("target") if "scheme" in data else None,
@@ -102,7 +113,7 @@ def read(network: Network, path: Path) -> Asked:
     try:
         check_foldings(network, asked.scheme, asked.folding)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{place}: {error}") from None
     return asked
 
 
@@ -248,12 +259,12 @@ def _given_interval(network: Network, folding: Mapping[str, Folding]) -> int:
     )
 
 
-def _positive(data: Mapping[str, Any], key: str, path: Path) -> int | None:
+def _positive(data: Mapping[str, Any], key: str, place: str) -> int | None:
     value = data.get(key)
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{path}: {key} must be a positive integer, got {value!r}")
+        raise InputError(f"{place}: {key} must be a positive integer, got {value!r}")
     return value
 
 
@@ -261,3 +272,12 @@ def longest_interval(clock_mhz: float, fps: float) -> int:
     """Most cycles an image at which `fps` is reached, as `clock_mhz * 1e6 / cycles` rounds."""
     most = int(min(clock_mhz * 1e6 / fps, LONGEST_INTERVAL))
     return most + (clock_mhz * 1e6 / (most + 1) >= fps)
+
+
+def methods(net: Network, asked: Asked, board: str | None) -> dict[str, Method] | None:
+    """How a design's hardware makes codes, where its board is known."""
+    if board is None:
+        return None
+    prices = pricing(target.load(board))
+    settled = settle(prices, net, asked, None, None, None, LIMIT)
+    return requant_methods(prices, net, settled.scheme, settled.folding)

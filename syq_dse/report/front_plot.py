@@ -80,7 +80,7 @@ def draw(front: dict[str, Any], x: str, y: str) -> Figure:
     figure = Figure(figsize=(7.0, 4.6), layout="constrained")
     axes = figure.add_subplot()
     points = front["points"]
-    _steps(axes, points, x, y)
+    _steps(axes, [p for p in points if not p.get("dominated")], x, y)
     for source, style in SOURCES.items():
         members = [p for p in points if p["accuracy_source"] == source]
         if members:

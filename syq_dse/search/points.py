@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy.typing as npt
 from syq_dse import records, scheme
 from syq_dse.cost.document import RESOURCES, document
 from syq_dse.cost.estimate import estimate
+from syq_dse.cost.integers import Ints
 from syq_dse.cost.parameters import warnings
+from syq_dse.cost.table import price
 from syq_dse.errors import InputError
 from syq_dse.search.front import Front
 from syq_dse.search.losses import LOSS_UNIT
@@ -30,8 +33,9 @@ COLUMNS = (
     *RESOURCES,
     "utilization",
     "energy_uj",
+    "dominated",
 )
-"""Columns of front.csv."""
+"""Columns of front.csv; dominated is a point that was measured and fell out of the front."""
 
 NAMED = ("knee", "most-accurate", "fastest", "smallest")
 """Points that have a name besides their id."""
@@ -56,22 +60,22 @@ def points_of(problem: Problem, front: Front) -> Points:
     """Every point of a front, priced once more layer by layer."""
     rows, documents = [], {}
     width = max(3, len(str(len(front.designs))))
-    for index in range(len(front.designs)):
+    for index, design in enumerate(front.designs):
         name = f"p{index + 1:0{width}d}"
-        documents[name] = _document(problem, front, index, name)
-        rows.append(_row(problem, documents[name]))
-    named = dict(zip(NAMED, _named(rows), strict=True))
+        documents[name] = document_of(problem, design, name)
+        rows.append(row_of(documents[name]))
+    named = dict(zip(NAMED, named_of(rows), strict=True))
     return Points(tuple(rows), named, documents)
 
 
-def _document(problem: Problem, front: Front, index: int, name: str) -> dict[str, Any]:
+def document_of(problem: Problem, design: Ints, name: str) -> dict[str, Any]:
+    """The content of points/ID.json of a design, a row of the problem's table."""
     table, goals = problem.table, problem.goals
-    design = front.designs[index]
-    chosen = table.scheme_of(design)
-    folding = table.foldings_of(design)
+    row: list[int] = design.tolist()
+    chosen, folding = table.scheme_of(row), table.foldings_of(row)
     interval = table.intervals[int(design[0])]
     cost = estimate(table.pricing, table.network, chosen, interval, folding)
-    if list(cost.total.values()) != front.prices.total[index].tolist():
+    if list(cost.total.values()) != price(table, design[None]).total[0].tolist():
         raise AssertionError(f"{name}: estimate and table disagree")
     expected = problem.losses.base - int(problem.loss(design[None])[0]) * LOSS_UNIT
     error = problem.losses.half(chosen)
@@ -85,6 +89,7 @@ def _document(problem: Problem, front: Front, index: int, name: str) -> dict[str
         "target": table.pricing.board.name,
         "clock_mhz": goals.clock_mhz,
         "interval_cycles": interval,
+        "design": row,
         "accuracy": {
             "top1": expected,
             "low": max(0.0, expected - error),
@@ -98,7 +103,8 @@ def _document(problem: Problem, front: Front, index: int, name: str) -> dict[str
     }
 
 
-def _row(problem: Problem, found: dict[str, Any]) -> dict[str, Any]:
+def row_of(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of front.csv of a point's document."""
     cost, accuracy = found["cost"], found["accuracy"]
     used = [value for value in cost["utilization"].values() if value is not None]
     return {
@@ -113,10 +119,12 @@ def _row(problem: Problem, found: dict[str, Any]) -> dict[str, Any]:
         **{name: cost["total"][name] for name in RESOURCES},
         "utilization": max(used),
         "energy_uj": cost["total"]["energy_uj"],
+        "dominated": False,
     }
 
 
-def _named(rows: list[dict[str, Any]]) -> list[str]:
+def named_of(rows: list[dict[str, Any]]) -> list[str]:
+    """The ids of NAMED."""
     accuracy = [row["accuracy"] for row in rows]
     fps = [row["fps"] for row in rows]
     used = [row["utilization"] for row in rows]

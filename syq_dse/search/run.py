@@ -88,6 +88,7 @@ class Row:
     uram: int
     utilization: float
     energy_uj: float
+    dominated: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"p[0-9]{3,9}", self.point):
@@ -145,7 +146,7 @@ def problem_of(study: Study, progress: Progress | None = None) -> Problem:
     clock = board.clock_mhz if study.clock_mhz is None else study.clock_mhz
     goals = Goals(objectives=study.objectives, limit=study.limit, clock_mhz=clock, fps=study.fps)
     longest = None if study.fps is None else longest_interval(clock, study.fps)
-    path = _profile(study)
+    path = profile_of(study)
     known = None if path is None else predictor.fit(sensitivity.load(path, net))
     made = space.build(study.space, net, pricing(board), longest, progress)
     if known is None:
@@ -153,7 +154,7 @@ def problem_of(study: Study, progress: Progress | None = None) -> Problem:
     return Problem(made, losses.from_predictor(known, made), goals)
 
 
-def _profile(study: Study) -> Path | None:
+def profile_of(study: Study) -> Path | None:
     """The sensitivity profile that a study predicts by."""
     if study.profile == NONE:
         return None
@@ -203,7 +204,7 @@ def explore(
         samplers.write_trials(store, seeds[have:])
         summary, front = _sample(problem, study, front, store, max(0, have - len(seeds)), progress)
         points = points_of(problem, front)
-        _write_points(folder, study, problem, points, summary)
+        write_points(folder, study, problem, points, summary)
         return Result(folder, points, summary)
 
 
@@ -338,7 +339,7 @@ def _check_folder(folder: Path, resume: bool, study: Study) -> None:
 def _described(study: Study) -> str:
     """A digest of the network and the board that a study names."""
     files = network.load(study.network).file, target.load(study.target)
-    path = _profile(study)
+    path = profile_of(study)
     described = [*records.plain(files), None if path is None else records.sha256(path)]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
@@ -410,7 +411,7 @@ def _write_study(folder: Path, study: Study) -> None:
     records.write_text(folder / STUDY, tomli_w.dumps(records.plain(record)))
 
 
-def _write_points(
+def write_points(
     folder: Path, study: Study, problem: Problem, points: Points, summary: Mapping[str, Any]
 ) -> None:
     """Points first, the table next, front.json last: its presence says that all is there."""

@@ -20,10 +20,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from syq_dse import network as networks
 from syq_dse import records
+from syq_dse.cost import design
 from syq_dse.errors import InputError
+from syq_dse.network import Network
 from syq_dse.search import points, run
 from syq_dse.search.front import Progress
+from syq_dse.search.study import Study
 
 VALIDATION, TRAININGS = "validation.csv", "trainings"
 
@@ -86,11 +90,16 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """One training that is wanted."""
+    """One training that is wanted.
+
+    Its folder and its copy of the point's document are named by `settings`, a digest of all that
+    the result depends on: the same is not trained twice, whatever a point is called.
+    """
 
     point: str
     seed: int
     settings: str
+    document: Path
     folder: Path
 
 
@@ -132,37 +141,59 @@ def validate(
         KeyboardInterrupt: Ctrl-C; the trainings have saved their state.
     """
     with run.held(folder):
+        documents = [run.read_point(folder, point) for point in chosen]
         wanted = [
-            _training(folder, point, seed, options) for seed in range(seeds) for point in chosen
+            training(folder, document, seed, options)
+            for seed in range(seeds)
+            for document in documents
         ]
-        rows = _known(folder)
+        rows = known(folder)
         failures = []
-        for training, answer in _run_all(folder, wanted, jobs, options, progress):
+        for one, answer in run_all(folder, wanted, jobs, options, progress):
             if isinstance(answer, str):
-                failures.append(f"{training.point}, seed {training.seed}: {answer}")
+                failures.append(f"{one.point}, seed {one.seed}: {answer}")
                 continue
-            rows = _with(rows, training, answer)
+            rows = with_row(rows, one, answer)
             records.write_text(folder / VALIDATION, rows.to_csv(index=False))
             record(folder, rows, {t.point: t.settings for t in wanted})
         if failures:
             raise InputError(
                 failures[0] + (f" (and {len(failures) - 1} more)" * bool(failures[1:]))
             )
-        digests = {training.settings for training in wanted}
+        digests = {one.settings for one in wanted}
         return rows[rows["settings"].isin(digests)].reset_index(drop=True)
 
 
-def _training(folder: Path, point: str, seed: int, options: Options) -> Training:
-    document = run.read_point(folder, point)
+def training(folder: Path, document: Mapping[str, Any], seed: int, options: Options) -> Training:
+    """A training of a point's document, of which a copy is put beside its folder."""
     study = run.read_record(folder).study
+    net = networks.load(study.network)
+    settings = digest(study, net, document, options)
+    path = folder / TRAININGS / f"{settings}.json"
+    if not path.is_file():
+        path.parent.mkdir(exist_ok=True)
+        records.write_json(path, document)
+    return Training(
+        point=str(document["point"]),
+        seed=seed,
+        settings=settings,
+        document=path,
+        folder=folder / TRAININGS / f"{settings}-{seed}",
+    )
+
+
+def digest(study: Study, net: Network, document: Mapping[str, Any], options: Options) -> str:
+    """Of all that the result of a training depends on, the seed and the images apart."""
     recipe, dataset, network = (
         Path(name).read_text(encoding="utf-8", errors="replace") if Path(name).is_file() else name
         for name in (options.recipe, options.dataset or "", study.network)
     )
     start = None if options.pretrained is None else records.sha256(options.pretrained)
+    asked = design.of_document(net, document, f"point {document['point']}")
     depends = [
         network,
         document["scheme"],
+        design.methods(net, asked, study.target),
         recipe,
         options.epochs,
         dataset,
@@ -170,20 +201,14 @@ def _training(folder: Path, point: str, seed: int, options: Options) -> Training
         options.part,
         start,
     ]
-    settings = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:10]
-    return Training(
-        point=point,
-        seed=seed,
-        settings=settings,
-        folder=folder / TRAININGS / f"{point}-{settings}-{seed}",
-    )
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:10]
 
 
 Answer = dict[str, Any] | str
 """A result, or what went wrong."""
 
 
-def _run_all(
+def run_all(
     folder: Path, wanted: Sequence[Training], jobs: int, options: Options, progress: Progress
 ) -> Any:
     """Run trainings, so many at a time, and give each with its answer as it ends."""
@@ -221,10 +246,9 @@ def _run_all(
 
 def _start(folder: Path, training: Training, options: Options) -> subprocess.Popen[str]:
     """A process of one thread: threads of several processes would wait for each other."""
-    point = folder / run.POINTS / f"{training.point}.json"
     study = run.read_record(folder).study
     command = [
-        sys.executable, "-m", "syq_dse", "train", str(point),
+        sys.executable, "-m", "syq_dse", "train", str(training.document),
         "--network", study.network, "--target", study.target, *options.arguments(),
         "--seed", str(training.seed), "--threads", "1", "--check", str(CHECKED),
         "-o", str(training.folder),
@@ -264,7 +288,7 @@ def _watch(
         answers.put((training, str(error)))
 
 
-def _known(folder: Path) -> pd.DataFrame:
+def known(folder: Path) -> pd.DataFrame:
     """validation.csv of a run, or an empty table.
 
     Raises:
@@ -295,7 +319,7 @@ def _known(folder: Path) -> pd.DataFrame:
     return rows
 
 
-def _with(rows: pd.DataFrame, training: Training, answer: Mapping[str, Any]) -> pd.DataFrame:
+def with_row(rows: pd.DataFrame, training: Training, answer: Mapping[str, Any]) -> pd.DataFrame:
     """The table with a row more, or with that row in the place of an older one."""
     row = {name: answer[name] for name in COLUMNS if name in answer}
     row |= {"point": training.point, "seed": training.seed, "settings": training.settings}
@@ -332,16 +356,22 @@ def interval(top1: Sequence[float], images: int) -> tuple[float, float, float]:
     return mean, float(found.low), float(found.high)
 
 
-def record(folder: Path, rows: pd.DataFrame, settings: Mapping[str, str]) -> None:
+def record(
+    folder: Path,
+    rows: pd.DataFrame,
+    settings: Mapping[str, str],
+    before: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
     """Put measured means and intervals into front.csv and front.json.
 
     What had been expected stays, under `expected` in front.json.
 
     Args:
         settings: of each point that is recorded, as in the table.
+        before: what had been expected of points, where it is not what the front has now.
     """
     front = run.read_front(folder)
-    expected = dict(front.get("expected") or {})
+    expected = {**(front.get("expected") or {}), **(before or {})}
     fields = ("accuracy", "accuracy_low", "accuracy_high", "accuracy_source")
     for row in front["points"]:
         own = rows[rows["point"] == row["point"]]

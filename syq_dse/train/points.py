@@ -6,11 +6,9 @@ from pathlib import Path
 
 import torch
 
-from syq_dse import catalogue, records, scheme, target
+from syq_dse import catalogue, records, scheme
 from syq_dse import network as networks
 from syq_dse.cost import design
-from syq_dse.cost.estimate import LIMIT, requant_methods
-from syq_dse.cost.fpga import pricing
 from syq_dse.errors import InputError
 from syq_dse.network import Network
 from syq_dse.quant.integer import Method
@@ -47,7 +45,7 @@ def job(
         net = network_of(point) if network is None else networks.load(network)
         asked = design.read(net, point)
         chosen = asked.scheme
-        methods = _methods(net, asked, board or asked.target)
+        methods = design.methods(net, asked, board or asked.target)
     else:
         assert network is not None
         net = networks.load(network)
@@ -57,7 +55,7 @@ def job(
         elif scheme_file is not None:
             own = design.read(net, scheme_file)
         if own is not None:
-            chosen, methods = own.scheme, _methods(net, own, board)
+            chosen, methods = own.scheme, design.methods(net, own, board)
     found = recipes.load(recipe)
     return Job(
         network=net,
@@ -87,15 +85,6 @@ def network_of(point: Path) -> Network:
         raise InputError(
             f"{point}: {error}; of a network of your own give --network FILE"
         ) from None
-
-
-def _methods(net: Network, asked: design.Asked, board: str | None) -> dict[str, Method] | None:
-    """How the point's hardware makes codes, where its board is known."""
-    if board is None:
-        return None
-    prices = pricing(target.load(board))
-    settled = design.settle(prices, net, asked, None, None, None, LIMIT)
-    return requant_methods(prices, net, settled.scheme, settled.folding)
 
 
 def check_device(device: str) -> None:

@@ -86,7 +86,7 @@ def test_an_unknown_axis_exits_1(refused: Refused, ran: Path, column: str) -> No
 
 
 @pytest.mark.parametrize("command", ["plot", "export"])
-@pytest.mark.parametrize("run", ["none", ".", "tiny.toml", "", "/", "/dev/null", "runs"])
+@pytest.mark.parametrize("run", ["none", ".", "tiny.toml", "/", "/dev/null", "runs"])
 def test_what_is_no_run_exits_1(refused: Refused, ran: Path, command: str, run: str) -> None:
     assert refused(command, run) == f"{run or '.'}: holds no run (study.toml is missing)"
 

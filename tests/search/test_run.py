@@ -51,6 +51,7 @@ CSV_COLUMNS = [
     "uram",
     "utilization",
     "energy_uj",
+    "dominated",
 ]
 
 FILES = {"study.toml", "optuna.journal", "front.csv", "front.json", "points", ".lock"}
@@ -477,14 +478,14 @@ def test_free_folder_takes_the_first_free_number(tmp_path: Path) -> None:
 
 def test_which_profile_a_study_predicts_by(tmp_path: Path) -> None:
     shipped = Study(target="zcu102", network="fmnist-vgg")
-    path = run._profile(shipped)
+    path = run.profile_of(shipped)
     assert path is not None and path.name == "fmnist-vgg-fashion-mnist.csv"
-    assert run._profile(replace(shipped, profile="none")) is None
-    assert run._profile(replace(shipped, network="cnv")) is None
+    assert run.profile_of(replace(shipped, profile="none")) is None
+    assert run.profile_of(replace(shipped, network="cnv")) is None
     own = tmp_path / "own.csv"
     own.write_bytes(path.read_bytes())
     study = run.resolved(replace(shipped, profile=str(own)))
-    assert run._profile(study) == own
+    assert run.profile_of(study) == own
     before = run._described(study)
     own.write_text(own.read_text().replace("0.9235", "0.9135"))
     assert run._described(study) != before

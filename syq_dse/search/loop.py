@@ -1,0 +1,325 @@
+"""The loop of search and training: train what teaches most, predict anew, search again.
+
+Each round searches the front by the predictor of now, trains those of its points from which most
+hypervolume is expected, and fits the predictor to all that was trained. A point that was measured
+keeps its measured accuracy. In the end the run's front is that of the last search and of all
+measured points; measured ones that others dominate are kept, and marked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import moocore
+import numpy as np
+import numpy.typing as npt
+
+from syq_dse import records
+from syq_dse.accuracy import predictor, sensitivity
+from syq_dse.accuracy.predictor import Trained
+from syq_dse.accuracy.sensitivity import Sensitivity
+from syq_dse.cost.integers import Ints
+from syq_dse.errors import InputError
+from syq_dse.scheme import Scheme
+from syq_dse.search import losses, run, validation
+from syq_dse.search.front import (
+    Front,
+    Progress,
+    exact_front,
+    hypervolume,
+    reference_point,
+    take,
+)
+from syq_dse.search.points import NAMED, document_of, named_of, points_of
+from syq_dse.search.problem import Problem, price_all
+from syq_dse.search.study import Study
+from syq_dse.search.validation import Options, Training
+
+Floats = npt.NDArray[np.float64]
+
+SAMPLES = 64
+"""Accuracies drawn for each point whose gain is estimated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """When the loop ends: after so many trainings in all, or minutes."""
+
+    trainings: int  # those that the run has with these options count
+    minutes: float | None = None
+    seeds: int = 1  # of each point
+    jobs: int = 1  # trainings at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A design whose scheme is not trained yet."""
+
+    design: Ints
+    values: Floats  # its objectives, as `Problem.minimised` has them
+    spread: float  # standard deviation of its accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A point that was trained with the loop's options."""
+
+    settings: str
+    document: dict[str, Any]
+    scheme: Scheme
+    top1: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.top1))
+
+
+def improve(
+    folder: Path, budget: Budget, options: Options, progress: Progress | None = None
+) -> None:
+    """Train points of a finished run and search again, until the budget is spent.
+
+    Raises:
+        InputError: no finished run, one without a sensitivity profile, or all trainings of a round
+            failed.
+        KeyboardInterrupt: Ctrl-C; what was trained is kept.
+    """
+    with run.held(folder):
+        front = run.read_front(folder)
+        study = run.read_record(folder).study
+        path = run.profile_of(study)
+        if path is None:
+            raise InputError(
+                f"{folder}: --validate needs a sensitivity profile of {study.network}; "
+                "`syq-dse profile` measures one for --profile"
+            )
+        problem = run.problem_of(study, progress)
+        profile = sensitivity.load(path, problem.table.network)
+        net = problem.table.network
+        trains = Path(options.dataset or net.file.recipe.dataset).stem
+        if profile.dataset != trains:
+            raise InputError(
+                f"{path}: was measured on {profile.dataset}, trainings are on {trains}; "
+                f"give --dataset {profile.dataset}, or the profile of the other"
+            )
+        started = time.monotonic()
+        try:
+            while True:
+                measured = measured_of(folder, study, problem, options)
+                problem = _predicted(problem, profile, measured)
+                found = exact_front(problem, progress)
+                late = budget.minutes is not None and (
+                    time.monotonic() - started > 60 * budget.minutes
+                )
+                left = 0 if late else budget.trainings - sum(len(m.top1) for m in measured)
+                batch = _batch(folder, problem, found, measured, budget, options, left)
+                if not batch:
+                    break
+                _train(folder, batch, budget.jobs, options, progress)
+        finally:
+            measured = measured_of(folder, study, problem, options)
+            problem = _predicted(problem, profile, measured)
+            _write(folder, front, study, problem, exact_front(problem, progress), measured)
+
+
+def measured_of(folder: Path, study: Study, problem: Problem, options: Options) -> list[Measured]:
+    """What a run has trained with these options."""
+    net, found = problem.table.network, []
+    for settings, own in validation.known(folder).groupby("settings", sort=False):
+        path = folder / validation.TRAININGS / f"{settings}.json"
+        if not path.is_file():
+            continue
+        held = records.read(path)
+        if validation.digest(study, net, held, options) != settings or "design" not in held:
+            continue  # of other options
+        chosen = problem.table.scheme_of(held["design"])
+        found.append(Measured(str(settings), held, chosen, tuple(own["top1"].tolist())))
+    return found
+
+
+def _predicted(problem: Problem, profile: Sensitivity, measured: Sequence[Measured]) -> Problem:
+    """The problem with the losses that a predictor has learnt from what was measured."""
+    known = [Trained(scheme=m.scheme, top1=m.mean, seeds=len(m.top1)) for m in measured]
+    made = losses.from_predictor(predictor.fit(profile, known), problem.table)
+    return replace(problem, losses=made)
+
+
+def _batch(
+    folder: Path,
+    problem: Problem,
+    front: Front,
+    measured: Sequence[Measured],
+    budget: Budget,
+    options: Options,
+    left: int,
+) -> list[Training]:
+    """The trainings of a round: as many points as train at a time, each with all its seeds."""
+    if left < budget.seeds:
+        return []
+    names = {repr(m.scheme) for m in measured}
+    candidates = []
+    for design, values in zip(front.designs, problem.minimised(front.values), strict=True):
+        chosen = problem.table.scheme_of(design.tolist())
+        if repr(chosen) not in names:
+            names.add(repr(chosen))
+            spread = problem.losses.half(chosen) / predictor.normal_half()
+            candidates.append(Candidate(design, values, spread))
+    picks = most_gain(
+        candidates,
+        _values(problem, measured),
+        reference_point(problem, front),
+        problem.goals.objectives.index("accuracy"),
+        min(budget.jobs, left // budget.seeds),
+        np.random.default_rng(len(measured)),
+    )
+    wanted = []
+    for number, pick in enumerate(picks, len(measured) + 1):
+        held = document_of(problem, candidates[pick].design, f"t{number:03d}")
+        for seed in range(budget.seeds):
+            wanted.append(validation.training(folder, held, seed, options))
+    return wanted
+
+
+def most_gain(
+    candidates: Sequence[Candidate],
+    known: Floats,
+    reference: Floats,
+    accuracy: int,
+    count: int,
+    rng: np.random.Generator,
+) -> list[int]:
+    """The candidates of which most hypervolume is expected beyond what is known, one by one.
+
+    Each that is taken counts as known, at the accuracy that is expected of it, before the next is
+    sought: so they spread over the front. (Expected hypervolume improvement, Emmerich et al., CEC
+    2011, by SAMPLES drawn accuracies; the next ones by the "Kriging believer" of Ginsbourger et
+    al., 2010.)
+
+    Args:
+        known: objectives of what was measured, minimised, shape (points, objectives).
+        accuracy: column of the accuracy.
+    """
+    picks: list[int] = []
+    drawn = rng.standard_normal(SAMPLES)
+    while len(picks) < min(count, len(candidates)):
+        volume = _volume(known, reference)
+        gains = np.full(len(candidates), -np.inf)
+        for index, one in enumerate(candidates):
+            if index in picks:
+                continue
+            each = np.repeat(one.values[None], SAMPLES, axis=0)
+            each[:, accuracy] += one.spread * drawn
+            gains[index] = np.mean(
+                [_volume(np.vstack([known, row]), reference) - volume for row in each]
+            )
+        picks.append(int(np.argmax(gains)))
+        known = np.vstack([known, candidates[picks[-1]].values])
+    return picks
+
+
+def _volume(values: Floats, reference: Floats) -> float:
+    return float(moocore.hypervolume(values, ref=reference)) if len(values) else 0.0
+
+
+def _values(problem: Problem, measured: Sequence[Measured]) -> Floats:
+    """Objectives of what was trained, minimised, with its measured accuracy."""
+    if not measured:
+        return np.empty((0, len(problem.goals.objectives)))
+    designs, prices = price_all(problem, [m.document["design"] for m in measured])
+    values = problem.values(designs, prices)
+    values[:, problem.goals.objectives.index("accuracy")] = [m.mean for m in measured]
+    return problem.minimised(values)
+
+
+def _train(
+    folder: Path,
+    batch: Sequence[Training],
+    jobs: int,
+    options: Options,
+    progress: Progress | None,
+) -> None:
+    """Train, and keep each row as it comes; a training that fails leaves the others be."""
+    failures = []
+    report = progress or (lambda done, total, what: None)
+    for training, answer in validation.run_all(folder, batch, jobs, options, report):
+        if isinstance(answer, str):
+            failures.append(f"{training.point}, seed {training.seed}: {answer}")
+            continue
+        rows = validation.with_row(validation.known(folder), training, answer)
+        records.write_text(folder / validation.VALIDATION, rows.to_csv(index=False))
+    if len(failures) == len(batch):
+        raise InputError(failures[0])
+
+
+def _write(
+    folder: Path,
+    before: dict[str, Any],
+    study: Study,
+    problem: Problem,
+    front: Front,
+    measured: Sequence[Measured],
+) -> None:
+    """The run's points: what no other dominates, and all that was measured."""
+    known = {repr(m.scheme): m for m in measured}
+    own = [m.document["design"] for m in measured]
+    designs, prices = price_all(problem, [*front.designs.tolist(), *own])
+    _, first = np.unique(designs, axis=0, return_index=True)
+    index = np.sort(first)
+    values = problem.values(designs, prices)[index]
+    column = problem.goals.objectives.index("accuracy")
+    trained = [known.get(repr(problem.table.scheme_of(designs[i].tolist()))) for i in index]
+    for row, held in zip(values, trained, strict=True):
+        if held is not None:
+            row[column] = held.mean
+    minimised = problem.minimised(values)
+    good = moocore.is_nondominated(minimised, keep_weakly=False)
+    kept = [i for i in range(len(index)) if good[i] or trained[i] is not None]
+    kept.sort(key=lambda i: tuple(minimised[i]))
+    found = Front(designs[index[kept]], take(prices, index[kept]), values[kept], front.exact)
+    points = points_of(problem, found)
+    for row, i in zip(points.rows, kept, strict=True):
+        row["dominated"] = not good[i]
+    best = [
+        {**row, "accuracy": float(values[i, column])}
+        for row, i in zip(points.rows, kept, strict=True)
+        if good[i]
+    ]
+    points = replace(points, named=dict(zip(NAMED, named_of(best), strict=True)))
+    ids = {
+        m.settings: (str(row["point"]), m)
+        for row, i in zip(points.rows, kept, strict=True)
+        for m in [trained[i]]
+        if m is not None
+    }
+    rows = validation.known(folder)
+    rows["point"] = [
+        ids[settings][0] if settings in ids else point
+        for settings, point in zip(rows["settings"], rows["point"], strict=True)
+    ]
+    records.write_text(folder / validation.VALIDATION, rows.to_csv(index=False))
+    reference = reference_point(problem, front)
+    summary = {
+        **before["summary"],
+        "hypervolume_exact": hypervolume(problem, front, reference),
+        "reference_point": reference.tolist(),
+    }
+    run.write_points(folder, study, problem, points, summary)
+    expected = {point: _expected(m.document["accuracy"]) for point, m in ids.values()}
+    settings = {point: settings for settings, (point, _) in ids.items()}
+    validation.record(folder, rows, settings, expected)
+    for path in (folder / run.POINTS).glob("p*.json"):  # of the front before
+        if path.stem not in points.documents:
+            path.unlink()
+
+
+def _expected(accuracy: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "accuracy": accuracy["top1"],
+        "accuracy_low": accuracy["low"],
+        "accuracy_high": accuracy["high"],
+        "accuracy_source": accuracy["source"],
+    }
