@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,10 @@ COLUMN_OF = {"bram": "bram18", "energy": "energy_uj", "latency": "latency_us"}
 LOG = ("fps", "latency_us", "interval_cycles", "energy_uj")
 
 PERCENT = ("accuracy", "utilization")
+
+
+NOTE_WIDTH = 130
+"""Characters of a line below the plot."""
 
 
 def draw_run(
@@ -113,7 +118,8 @@ def draw(front: dict[str, Any], x: str, y: str) -> Figure:
     axes.grid(True, which="major", color="0.88", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.legend(fontsize=8, framealpha=1.0)
-    figure.supxlabel(_note(front), fontsize=6.5, color="0.3", parse_math=False)
+    note = textwrap.fill(_note(front), NOTE_WIDTH)
+    figure.supxlabel(note, fontsize=6.5, color="0.3", parse_math=False)
     return figure
 
 

@@ -91,6 +91,12 @@ def improve(
     with run.held(folder):
         front = run.read_front(folder)
         study = run.read_record(folder).study
+        if budget.trainings < budget.seeds:
+            raise InputError(
+                f"--validate must be at least --seeds, {budget.seeds}, got {budget.trainings}"
+            )
+        if "accuracy" not in study.objectives:
+            raise InputError(f"{folder}: --validate needs accuracy among the objectives")
         path = run.profile_of(study)
         if path is None:
             raise InputError(

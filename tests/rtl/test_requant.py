@@ -138,6 +138,33 @@ def test_multiply_add_shift_clip(
     assert [unpack(word, bits, pe, signed) for word in got] == want
 
 
+@pytest.mark.parametrize("acc", [2, 3, 6, 8])
+@pytest.mark.parametrize("seed", range(3))
+def test_products_with_constants(acc: int, seed: int) -> None:
+    """Every accumulator, times gains with no digit, one, few far apart, and many."""
+    rng = random.Random(seed)
+    gains = [0, 1, -1, 2**14, -(2**15), 2**15 - 1, 2**14 + 1, -(2**13) - 1, 0b0101010101010101]
+    gains += [rng.randint(-(2**15), 2**15 - 1) for _ in range(7)]
+    pe, bits, shift = len(gains), 8, rng.randint(0, acc + 8)
+    top = 1 << acc + 15
+    offsets = [rng.choice([rng.randint(-top, top - 1), -top, top - 1, 0]) for _ in gains]
+    unit = Multiply(
+        acc, bits, pe, pe=pe, period=1, gains=gains, offsets=offsets, shift=shift,
+        signed=bool(seed % 2), dsp=False, style="distributed", family=XCUP,
+    )  # fmt: skip
+    words = [[a] * pe for a in range(-(1 << acc - 1), 1 << acc - 1)]
+    low, high = (-128, 127) if seed % 2 else (0, 255)
+    got, _ = run(unit, [pack(word, acc) for word in words], len(words), seed, 1.0, 1.0, quiet=20)
+    want = [
+        [
+            min(max((a * g + o) >> shift, low), high)
+            for a, g, o in zip(w, gains, offsets, strict=True)
+        ]
+        for w in words
+    ]
+    assert [unpack(word, bits, pe, bool(seed % 2)) for word in got] == want
+
+
 @pytest.mark.parametrize(
     ("pe", "period", "bits"), [(1, 1, 3), (4, 2, 3), (4, 3, 3), (6, 8, 2), (6, 13, 2), (4, 16, 4)]
 )

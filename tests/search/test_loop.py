@@ -172,6 +172,12 @@ def test_what_it_cannot_do_without(folder: Path, tmp_path: Path, trainer: Traine
     run.explore(replace(STUDY, profile="none"), other)
     with pytest.raises(InputError, match="--validate needs a sensitivity profile of fmnist-vgg"):
         loop.improve(other, Budget(trainings=1), OPTIONS)
+    with pytest.raises(InputError, match="--validate must be at least --seeds, 3, got 2"):
+        loop.improve(folder, Budget(trainings=2, seeds=3), OPTIONS)
+    third = tmp_path / "third"
+    run.explore(replace(STUDY, objectives=("fps", "lut")), third)
+    with pytest.raises(InputError, match="--validate needs accuracy among the objectives"):
+        loop.improve(third, Budget(trainings=1), OPTIONS)
     assert not trainer.trained
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -131,6 +131,7 @@ def thresholds(
         lut={
             # a single threshold is a constant: carries alone compare with it
             "compare_bits": np.where(serial, banks * (words > 1), pe * (bits - (folds == 1))) * acc,
+            "carry_bits": np.where(serial, banks * (words <= 1), pe * (folds == 1)) * acc,
             "select_4_bits": np.where(serial, banks * acc * wide, 0),
             "select_2_bits": np.where(serial, banks * acc * narrow, 0),
             "counter_bits": np.where(serial, turns, clog2(folds)),
@@ -185,7 +186,9 @@ def multiply(
     turns = turn_bits(folds, g)
     place = clog2(folds * g)
     product = acc + GAIN_BITS
-    by_constants, held = (np.rint(count * of).astype(np.int64) for of in mean_constant(acc))
+    by_constants, carries, held = (
+        np.rint(count * of).astype(np.int64) for of in mean_constant(acc)
+    )
     different: list[int | None] = [None, None]
     if known is not None:
         words = [of.reshape(-1, int(count[0]), int(g[0])).transpose(0, 2, 1) for of in known]
@@ -197,7 +200,7 @@ def multiply(
             constant_product(acc, int(gain), int(offset))
             for gain, offset in zip(*known, strict=True)
         ]
-        by_constants, held = (ints([sum(of)]) for of in zip(*products, strict=True))
+        by_constants, carries, held = (ints([sum(of)]) for of in zip(*products, strict=True))
     tables = tuple(
         Memory(
             width=count * width,
@@ -227,6 +230,7 @@ def multiply(
         lut["row_bits"] = np.where(variable, count * rows, 0)
         lut["adder_bits"] = lut["adder_bits"] + np.where(variable, count * joins, 0)
         lut["constant_bits"] = np.where(variable, 0, by_constants)
+        lut["carry_bits"] = np.where(variable, 0, carries)
         # an offset that is constant is added by carries alone
         lut["adder_bits"] = np.where(variable, lut["adder_bits"], 0)
     held = np.where(variable | dsp, count * product, held)
@@ -253,30 +257,45 @@ def constant_apart(acc: int, factor: int) -> int:
     return -(factor << acc - 1) - ((1 << acc) - 1) * negative
 
 
-def constant_product(acc: int, factor: int, offset: int | None = None) -> tuple[int, int]:
-    """LUTs and bits in registers of a product with a constant, to which another one is added.
+class Product(NamedTuple):
+    """What a product with a constant is made of, to which another constant is added."""
 
-    As rtl/dsp.by_constant makes it. Above the `acc` bits of an operand carries alone go on; below
-    them the sum so far, shifted by the gap between two digits, is 0 and the operand passes. Bits
-    below the lowest of the other constant decide nothing.
+    luts: int  # bits that add two numbers
+    carries: int  # bits that add one number and a carry
+    registers: int
+
+
+def constant_product(acc: int, factor: int, offset: int | None = None) -> Product:
+    """Counts of a product with a constant, as rtl/dsp.by_constant makes it.
+
+    Above the `acc` bits of an operand carries alone go on; below them the sum so far, shifted by
+    the gap between two digits, is 0 and the operand passes. Bits below the lowest of the other
+    constant decide nothing.
 
     Args:
         offset: the other constant, before `constant_apart` is added to it.
 
-    >>> constant_product(8, 4), constant_product(8, 5), constant_product(8, 45)
-    ((0, 8), (6, 11), (18, 15))
+    >>> tuple(constant_product(8, 4)), tuple(constant_product(8, 5)), tuple(constant_product(8, 45))
+    ((0, 22, 8), (6, 27, 11), (18, 39, 15))
     """
     places = [place for place, _ in signed_digits(factor)]
     if not places:
-        return 0, 0
-    gaps = np.diff(places)
-    width = (((1 << acc) - 1) * sum(1 << place for place in places)).bit_length()
-    empty = np.maximum(gaps - acc, 0)
+        return Product(0, 0, 0)
     low = places[0]
     if offset is not None:
         low = max(low, trailing(offset + constant_apart(acc, factor)))
-    holes = int(empty[np.asarray(places[1:], np.int64) > low].sum())
-    return int(np.maximum(acc - gaps, 0).sum()), max(0, width - low - holes)
+    luts = holes = 0
+    carries = acc + GAIN_BITS - low
+    largest = (1 << acc) - 1
+    for above, place in zip(reversed(places[1:]), reversed(places[:-1]), strict=True):
+        gap = above - place
+        largest = (largest << gap) + (1 << acc) - 1
+        if gap < acc:
+            luts += acc - gap
+            carries += largest.bit_length() - acc
+        elif above > low:
+            holes += gap - acc
+    return Product(luts, carries, max(0, largest.bit_length() + places[0] - low - holes))
 
 
 LOWER_BITS = 1 / 3
@@ -284,12 +303,12 @@ LOWER_BITS = 1 / 3
 
 
 @cache
-def mean_constant(acc: int) -> tuple[float, float]:
+def mean_constant(acc: int) -> tuple[float, float, float]:
     """`constant_product` in the mean over the gains of a layer, which fill their bits."""
     first = 1 << GAIN_BITS - GAIN_ALIKE
     found = [constant_product(acc, gain) for gain in range(first, 2 * first, 7)]
-    luts, bits = np.mean(found, axis=0)
-    return float(luts), float(bits) - LOWER_BITS
+    luts, carries, registers = np.mean(found, axis=0)
+    return float(luts), float(carries), float(registers) - LOWER_BITS
 
 
 def trailing(number: int) -> int:
