@@ -309,7 +309,7 @@ def _finish(
     done = len(units) == len(UNITS) and all(of.runs for of in units.values())
     command = f"syq-dse calibrate --family {family}{options}"
     earlier = re.findall("`(.*?)`", kept.source) if kept else []
-    commands = ", ".join(f"`{one}`" for one in dict.fromkeys([*earlier, command]))
+    commands = ", ".join(f"`{one}`" for one in needed([*earlier, command]))
     prices = LutPrices(
         family=family,
         status="calibrated" if done else "uncalibrated",
@@ -334,6 +334,26 @@ def _finish(
     records.write_text(out / f"{family}_samples.csv", tables.text(estimated))
     records.write_text(out / f"{family}.toml", lut_text(prices))
     return Calibration(prices=prices, runs=tuple(estimated), fits=tuple(fits))
+
+
+def needed(commands: Sequence[str]) -> list[str]:
+    """Those of some commands that later ones have left something of: samples, or their fit.
+
+    >>> runs = ["calibrate", "calibrate --unit mac --runs 9", "calibrate --unit mac --refit"]
+    >>> needed([*runs, "calibrate --unit mac --runs 12"])
+    ['calibrate', 'calibrate --unit mac --runs 12']
+    """
+    drawn: set[str] = set()
+    fitted: set[str] = set()
+    kept = []
+    for command in reversed(commands):
+        units = set(re.findall(r"--unit (\S+)", command)) or set(UNITS)
+        refit = command.endswith("--refit")
+        if units - (fitted if refit else drawn):
+            kept.append(command)
+        fitted |= units
+        drawn |= set() if refit else units
+    return kept[::-1]
 
 
 def _tool(family: str) -> str:
