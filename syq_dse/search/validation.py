@@ -362,7 +362,7 @@ def record(
     settings: Mapping[str, str],
     before: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Put measured means and intervals into front.csv and front.json.
+    """Put measured means and intervals into front.csv, front.json and the points' documents.
 
     What had been expected stays, under `expected` in front.json.
 
@@ -381,9 +381,29 @@ def record(
         expected.setdefault(row["point"], {name: row[name] for name in fields})
         found = interval(own["top1"].tolist(), int(own["measured_images"].iloc[0]))
         row.update(zip(fields, (*found, "measured"), strict=True))
+        _record_document(folder, row["point"], own, found)
     front["expected"] = expected
     records.write_text(folder / run.FRONT_CSV, run.csv_text(front["points"]))
     records.write_json(folder / run.FRONT_JSON, front)
+
+
+def _record_document(
+    folder: Path, point: str, own: pd.DataFrame, found: tuple[float, float, float]
+) -> None:
+    """The accuracy in points/ID.json, which export, rtl and verify read."""
+    first = own.iloc[0]
+    note = (
+        f"measured: {first['recipe']}, {_many(int(first['epochs']), 'epoch')}, "
+        f"{_many(len(own), 'seed')}, {first['measured_images']} images of the {first['part']} part"
+    )
+    document = run.read_point(folder, point)
+    top1, low, high = found
+    accuracy = {"top1": top1, "low": low, "high": high, "source": "measured", "note": note}
+    records.write_json(folder / run.POINTS / f"{point}.json", {**document, "accuracy": accuracy})
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def table(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -105,6 +105,13 @@ def test_the_budget_is_spent_and_what_was_measured_stands_on_the_front(
     for point, row in measured.items():
         held = records.read(folder / "points" / f"{point}.json")
         assert row["accuracy"] == pytest.approx(truth(held) + 0.00025)
+        assert (held["accuracy"]["top1"], held["accuracy"]["source"]) == (
+            row["accuracy"],
+            "measured",
+        )
+        assert held["accuracy"]["note"].startswith(
+            "measured: modern, 1 epoch, 2 seeds, 6000 images"
+        )
         expected = front["expected"][point]
         assert expected["accuracy_source"] == "predicted"
         assert expected["accuracy_low"] < expected["accuracy"] < expected["accuracy_high"]
