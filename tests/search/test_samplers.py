@@ -152,13 +152,19 @@ def test_the_same_seed_is_the_same_search(sampler: str) -> None:
 
 @pytest.mark.parametrize("sampler", ["nsga2", "nsga3", "tpe"])
 def test_the_search_starts_from_the_seeds(sampler: str) -> None:
-    """With the exact front it proposes other designs than with one point, and better ones."""
+    """With the exact front it proposes other designs than with one point, and in the mean over
+    seeds better ones: of a single seed, luck decides."""
     reference = reference_point(asked(), seeds())
-    designs, _, _ = proposed(sampler)
-    few = propose(asked(), sampler, 3, TRIALS[sampler], seeds().designs[-1:])
-    assert (few != designs).any()
-    volumes = [hypervolume(asked(), front_of(asked(), d), reference) for d in (designs, few)]
-    assert volumes[0] > volumes[1]
+    volumes = []
+    for seed in range(8):
+        many, few = (
+            propose(asked(), sampler, seed, TRIALS[sampler], start)
+            for start in (seeds().designs, seeds().designs[-1:])
+        )
+        assert (few != many).any()
+        volumes.append([hypervolume(asked(), front_of(asked(), d), reference) for d in (many, few)])
+    better, worse = np.mean(volumes, axis=0)
+    assert better > worse
 
 
 # The storage, read by Optuna itself
