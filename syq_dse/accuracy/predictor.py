@@ -24,7 +24,7 @@ out shows.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -302,10 +302,10 @@ def _tested(
     ), widening
 
 
-def _rank(correlation: object, said: Floats, top1: Floats) -> float:
+def _rank(correlation: Callable[..., Any], said: Floats, top1: Floats) -> float:
     if len(said) < 3 or np.ptp(said) == 0 or np.ptp(top1) == 0:
         return math.nan
-    return float(correlation(said, top1).statistic)  # type: ignore[operator]
+    return float(correlation(said, top1).statistic)
 
 
 def _note(sensitivity: Sensitivity, quality: Quality) -> str:

@@ -37,8 +37,6 @@ class Sensitivity:
 
     network: str
     dataset: str
-    float_sha256: str
-    images: int
     float_top1: float
     layers: Mapping[str, Mapping[LayerScheme, float]]
     tensors: Mapping[str, Mapping[int, float]]
@@ -83,8 +81,6 @@ def load(path: Path, network: Network) -> Sensitivity:
     return Sensitivity(
         network=network.name,
         dataset=str(plain["dataset"].iloc[0]),
-        float_sha256=str(plain["float_sha256"].iloc[0]),
-        images=int(plain["images"].iloc[0]),
         float_top1=float(plain["top1"].iloc[0]),
         layers=layers,
         tensors=bits,

@@ -47,7 +47,7 @@ def _inside(grad: Tensor, x: Tensor, low: float, high: float) -> Tensor:
     After a flattening the gradient has others, with which poolings take twice as long.
     """
     if torch.compiler.is_compiling():  # which lays out tensors itself
-        return torch.ops.aten.hardtanh_backward(grad, x, low, high)  # type: ignore[no-any-return]
+        return torch.ops.aten.hardtanh_backward(grad, x, low, high)  # type: ignore[no-any-return]  # torch has no types there
     found = torch.empty_like(x)
     torch.ops.aten.hardtanh_backward.grad_input(grad, x, low, high, grad_input=found)
     return found

@@ -220,7 +220,7 @@ class Model(nn.Module):
         found: dict[str, Step] = {name: self.step(name) for name in self.bits}
         return found | {name: float(found[name]) for name in self.groups if name in found}
 
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no types there
     def _steps(self) -> tuple[tuple[str, float], ...]:
         """Of all tensors, as numbers, which are faster than tensors: nothing is learned."""
         key = tuple((value._version, value.dtype) for value in self.ranges.values())

@@ -302,9 +302,7 @@ class Multiply(Unit):
                 if isinstance(offset, Const)
             ]
         else:
-            multiplied = [
-                value[:product_bits] for value in dsp.multiply_luts(m, operands, "products")
-            ]
+            multiplied = dsp.multiply_luts(m, operands, "products")
         products = [register(len(value), f"product_{i}") for i, value in enumerate(multiplied)]
         with m.If(step):
             m.d.sync += valid_2.eq(valid_1)

@@ -9,7 +9,7 @@ measured points; measured ones that others dominate are kept, and marked.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from syq_dse.search.front import (
     reference_point,
     take,
 )
-from syq_dse.search.points import NAMED, document_of, named_of, points_of
+from syq_dse.search.points import NAMED, document_of, named_of, points_of, row_of
 from syq_dse.search.problem import Problem, price_all
 from syq_dse.search.study import Study
 from syq_dse.search.validation import Options, Training
@@ -78,6 +78,15 @@ class Measured:
         return float(np.mean(self.top1))
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """A round: what is measured, and what is predicted and found from that."""
+
+    problem: Problem
+    front: Front
+    measured: list[Measured]
+
+
 def improve(
     folder: Path, budget: Budget, options: Options, progress: Progress | None = None
 ) -> None:
@@ -113,23 +122,38 @@ def improve(
                 f"give --dataset {profile.dataset}, or the profile of the other"
             )
         started = time.monotonic()
+        report = progress or (lambda done, total, what: None)
+        state = _search(folder, study, problem, profile, options, progress)
         try:
-            while True:
-                measured = measured_of(folder, study, problem, options)
-                problem = _predicted(problem, profile, measured)
-                found = exact_front(problem, progress)
-                late = budget.minutes is not None and (
-                    time.monotonic() - started > 60 * budget.minutes
-                )
-                left = 0 if late else budget.trainings - sum(len(m.top1) for m in measured)
-                batch = _batch(folder, problem, found, measured, budget, options, left)
+            while budget.minutes is None or time.monotonic() - started <= 60 * budget.minutes:
+                batch = _batch(folder, state, budget, options)
                 if not batch:
                     break
-                _train(folder, batch, budget.jobs, options, progress)
+                failures = validation.train_all(folder, batch, budget.jobs, options, report)
+                if len(failures) == len(batch):
+                    raise InputError(failures[0])
+                state = _search(folder, study, problem, profile, options, progress)
+        except BaseException:  # with what was trained before
+            state = _search(folder, study, problem, profile, options, progress)
+            raise
         finally:
-            measured = measured_of(folder, study, problem, options)
-            problem = _predicted(problem, profile, measured)
-            _write(folder, front, study, problem, exact_front(problem, progress), measured)
+            _write(folder, front, study, state)
+
+
+def _search(
+    folder: Path,
+    study: Study,
+    problem: Problem,
+    profile: Sensitivity,
+    options: Options,
+    progress: Progress | None,
+) -> State:
+    """What is measured now, and the front by a predictor that has learnt from it."""
+    measured = measured_of(folder, study, problem, options)
+    known = [Trained(scheme=m.scheme, top1=m.mean, seeds=len(m.top1)) for m in measured]
+    made = losses.from_predictor(predictor.fit(profile, known), problem.table)
+    problem = replace(problem, losses=made)
+    return State(problem, exact_front(problem, progress), measured)
 
 
 def measured_of(folder: Path, study: Study, problem: Problem, options: Options) -> list[Measured]:
@@ -147,23 +171,10 @@ def measured_of(folder: Path, study: Study, problem: Problem, options: Options) 
     return found
 
 
-def _predicted(problem: Problem, profile: Sensitivity, measured: Sequence[Measured]) -> Problem:
-    """The problem with the losses that a predictor has learnt from what was measured."""
-    known = [Trained(scheme=m.scheme, top1=m.mean, seeds=len(m.top1)) for m in measured]
-    made = losses.from_predictor(predictor.fit(profile, known), problem.table)
-    return replace(problem, losses=made)
-
-
-def _batch(
-    folder: Path,
-    problem: Problem,
-    front: Front,
-    measured: Sequence[Measured],
-    budget: Budget,
-    options: Options,
-    left: int,
-) -> list[Training]:
+def _batch(folder: Path, state: State, budget: Budget, options: Options) -> list[Training]:
     """The trainings of a round: as many points as train at a time, each with all its seeds."""
+    problem, front, measured = state.problem, state.front, state.measured
+    left = budget.trainings - sum(len(m.top1) for m in measured)
     if left < budget.seeds:
         return []
     names = {repr(m.scheme) for m in measured}
@@ -241,35 +252,9 @@ def _values(problem: Problem, measured: Sequence[Measured]) -> Floats:
     return problem.minimised(values)
 
 
-def _train(
-    folder: Path,
-    batch: Sequence[Training],
-    jobs: int,
-    options: Options,
-    progress: Progress | None,
-) -> None:
-    """Train, and keep each row as it comes; a training that fails leaves the others be."""
-    failures = []
-    report = progress or (lambda done, total, what: None)
-    for training, answer in validation.run_all(folder, batch, jobs, options, report):
-        if isinstance(answer, str):
-            failures.append(f"{training.point}, seed {training.seed}: {answer}")
-            continue
-        rows = validation.with_row(validation.known(folder), training, answer)
-        records.write_text(folder / validation.VALIDATION, rows.to_csv(index=False))
-    if len(failures) == len(batch):
-        raise InputError(failures[0])
-
-
-def _write(
-    folder: Path,
-    before: dict[str, Any],
-    study: Study,
-    problem: Problem,
-    front: Front,
-    measured: Sequence[Measured],
-) -> None:
+def _write(folder: Path, before: dict[str, Any], study: Study, state: State) -> None:
     """The run's points: what no other dominates, and all that was measured."""
+    problem, front, measured = state.problem, state.front, state.measured
     known = {repr(m.scheme): m for m in measured}
     own = [m.document["design"] for m in measured]
     designs, prices = price_all(problem, [*front.designs.tolist(), *own])
@@ -314,18 +299,9 @@ def _write(
         "reference_point": reference.tolist(),
     }
     run.write_points(folder, study, problem, points, summary)
-    expected = {point: _expected(m.document["accuracy"]) for point, m in ids.values()}
+    expected = {point: validation.expected_of(row_of(m.document)) for point, m in ids.values()}
     settings = {point: settings for settings, (point, _) in ids.items()}
     validation.record(folder, rows, settings, expected)
     for path in (folder / run.POINTS).glob("p*.json"):  # of the front before
         if path.stem not in points.documents:
             path.unlink()
-
-
-def _expected(accuracy: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "accuracy": accuracy["top1"],
-        "accuracy_low": accuracy["low"],
-        "accuracy_high": accuracy["high"],
-        "accuracy_source": accuracy["source"],
-    }

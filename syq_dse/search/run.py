@@ -227,16 +227,18 @@ def resolved(study: Study) -> Study:
     clock = board.clock_mhz if study.clock_mhz is None else study.clock_mhz
     Goals(objectives=study.objectives, limit=study.limit, clock_mhz=clock, fps=study.fps)
     grid = replace(study.space, intervals=space.points(study.space, net))
-    return replace(
+    own = study.profile not in (SHIPPED, NONE)
+    found = replace(
         study,
         network=catalogue.whole(study.network),
         target=catalogue.whole(study.target),
-        profile=study.profile
-        if study.profile in (SHIPPED, NONE)
-        else str(Path(study.profile).absolute()),
+        profile=str(Path(study.profile).absolute()) if own else study.profile,
         clock_mhz=clock,
         space=grid,
     )
+    if own:
+        sensitivity.load(Path(found.profile), net)
+    return found
 
 
 def _sample(

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,21 +147,40 @@ def validate(
             for seed in range(seeds)
             for document in documents
         ]
-        rows = known(folder)
-        failures = []
-        for one, answer in run_all(folder, wanted, jobs, options, progress):
-            if isinstance(answer, str):
-                failures.append(f"{one.point}, seed {one.seed}: {answer}")
-                continue
-            rows = with_row(rows, one, answer)
-            records.write_text(folder / VALIDATION, rows.to_csv(index=False))
-            record(folder, rows, {t.point: t.settings for t in wanted})
+        settings = {one.point: one.settings for one in wanted}
+        failures = train_all(
+            folder, wanted, jobs, options, progress, lambda rows: record(folder, rows, settings)
+        )
         if failures:
             raise InputError(
                 failures[0] + (f" (and {len(failures) - 1} more)" * bool(failures[1:]))
             )
-        digests = {one.settings for one in wanted}
+        rows, digests = known(folder), {one.settings for one in wanted}
         return rows[rows["settings"].isin(digests)].reset_index(drop=True)
+
+
+def train_all(
+    folder: Path,
+    wanted: Sequence[Training],
+    jobs: int,
+    options: Options,
+    progress: Progress,
+    after: Callable[[pd.DataFrame], None] = lambda rows: None,
+) -> list[str]:
+    """Train, and write each row of validation.csv as it comes; what went wrong where one failed.
+
+    Args:
+        after: called with the table after each row.
+    """
+    failures = []
+    for one, answer in run_all(folder, wanted, jobs, options, progress):
+        if isinstance(answer, str):
+            failures.append(f"{one.point}, seed {one.seed}: {answer}")
+            continue
+        rows = _with(known(folder), one, answer)
+        records.write_text(folder / VALIDATION, rows.to_csv(index=False))
+        after(rows)
+    return failures
 
 
 def training(folder: Path, document: Mapping[str, Any], seed: int, options: Options) -> Training:
@@ -319,7 +338,7 @@ def known(folder: Path) -> pd.DataFrame:
     return rows
 
 
-def with_row(rows: pd.DataFrame, training: Training, answer: Mapping[str, Any]) -> pd.DataFrame:
+def _with(rows: pd.DataFrame, training: Training, answer: Mapping[str, Any]) -> pd.DataFrame:
     """The table with a row more, or with that row in the place of an older one."""
     row = {name: answer[name] for name in COLUMNS if name in answer}
     row |= {"point": training.point, "seed": training.seed, "settings": training.settings}
@@ -356,6 +375,15 @@ def interval(top1: Sequence[float], images: int) -> tuple[float, float, float]:
     return mean, float(found.low), float(found.high)
 
 
+FIELDS = ("accuracy", "accuracy_low", "accuracy_high", "accuracy_source")
+"""What a measurement changes in a row of the front."""
+
+
+def expected_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row of the front expects."""
+    return {name: row[name] for name in FIELDS}
+
+
 def record(
     folder: Path,
     rows: pd.DataFrame,
@@ -372,15 +400,14 @@ def record(
     """
     front = run.read_front(folder)
     expected = {**(front.get("expected") or {}), **(before or {})}
-    fields = ("accuracy", "accuracy_low", "accuracy_high", "accuracy_source")
     for row in front["points"]:
         own = rows[rows["point"] == row["point"]]
         own = own[own["settings"] == settings.get(row["point"], "")]
         if own.empty:
             continue
-        expected.setdefault(row["point"], {name: row[name] for name in fields})
+        expected.setdefault(row["point"], expected_of(row))
         found = interval(own["top1"].tolist(), int(own["measured_images"].iloc[0]))
-        row.update(zip(fields, (*found, "measured"), strict=True))
+        row.update(zip(FIELDS, (*found, "measured"), strict=True))
         _record_document(folder, row["point"], own, found)
     front["expected"] = expected
     records.write_text(folder / run.FRONT_CSV, run.csv_text(front["points"]))

@@ -277,7 +277,7 @@ class Training:
         """Step by the gradients, unless they are spoilt."""
         self._regularise()
         if spoilt is not None:
-            self.optimizer.found_inf = spoilt.float()  # type: ignore[attr-defined]
+            self.optimizer.found_inf = spoilt.float()  # type: ignore[attr-defined]  # as GradScaler sets it
         self.optimizer.step()
         with torch.no_grad():
             for scale, floor in self.floors.items():
@@ -626,7 +626,7 @@ def _repeatable() -> None:
     """Have a GPU add up in the same order each time: the same seed gives the same result."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # no stub has it
 
 
 @contextlib.contextmanager

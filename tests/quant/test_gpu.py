@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -14,12 +16,12 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
 
 
-def both(function: object, *given: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+def both(function: Callable[..., Tensor], *given: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Values and gradients on a CPU and on a GPU."""
     found = []
     for device in ("cpu", "cuda"):
         own = [value.detach().clone().to(device).requires_grad_() for value in given]
-        value = function(*own)  # type: ignore[operator]
+        value = function(*own)
         weight = torch.linspace(-1, 1, value.numel(), dtype=value.dtype).reshape(value.shape)
         (value * weight.to(device)).sum().backward()
         found.append([value.detach().cpu(), *(x.grad.cpu() for x in own if x.grad is not None)])
@@ -51,7 +53,7 @@ def test_added(dtype: torch.dtype, factors: tuple[float, float]) -> None:
 @pytest.mark.parametrize("kind", WEIGHTS)
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_weights(kind: str, granularity: str) -> None:
-    layer = LayerScheme(weights=kind, granularity=granularity, scale="fixed8")  # type: ignore[arg-type]
+    layer = LayerScheme(weights=kind, granularity=granularity, scale="fixed8")  # type: ignore[arg-type]  # a str
     weight = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(2))
     scale = weights.first_scales(weight, layer)
     found = both(lambda w, s: weights.quantise(w, s, layer, "scaled"), weight, scale)

@@ -243,7 +243,7 @@ def test_traced_quantisers_have_the_same_gradients(kind: str) -> None:
     rng = torch.Generator().manual_seed(0)
     weight = torch.randn(6, 4, 3, 3, generator=rng)
     given = [8 * weight, torch.randint(0, 9, weight.shape, generator=rng).float()]
-    layer = LayerScheme(weights="binary" if kind in ("codes", "added") else kind)  # type: ignore[arg-type]
+    layer = LayerScheme(weights="binary" if kind in ("codes", "added") else kind)  # type: ignore[arg-type]  # a str
 
     def function(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         if kind == "codes":

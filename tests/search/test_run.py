@@ -491,3 +491,7 @@ def test_which_profile_a_study_predicts_by(tmp_path: Path) -> None:
     assert run._described(study) != before
     with pytest.raises(InputError, match=r"own\.csv: is a profile of 'fmnist-vgg', not"):
         run.problem_of(replace(study, network="cnv", space=Space(intervals=1)))
+    missing = replace(study, profile=str(tmp_path / "none.csv"))
+    with pytest.raises(InputError, match=r"none\.csv: cannot be read: No such file"):
+        run.explore(missing, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
