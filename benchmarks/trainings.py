@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from syq_dse.search.validation import MALLOC
+from syq_dse.search.process import MALLOC
 
 T, R = TypeVar("T"), TypeVar("R")
 

@@ -169,7 +169,8 @@ class Predictor:
         row = _row(self.effects.of(scheme), self.scales, len(self.layers))
         lost = sum(self.layers[name][layer.weights] for name, layer in scheme.layers.items())
         lost += sum(self.tensors[name][bits] for name, bits in scheme.bits.items())
-        spread = math.sqrt(float(row @ self.covariance @ row) + self.scatter**2)
+        own = max(0.0, float(row @ self.covariance @ row))  # rounding: what is known leaves none
+        spread = math.sqrt(own + self.scatter**2)
         return self.base - lost, normal_half() * self.widening * spread
 
 
@@ -253,6 +254,10 @@ def _weights(found: Floats, scales: Floats, layers: int) -> Floats:
     return own * scales
 
 
+LEAST = (1e-6, 1e-4)
+"""Of the deviation and the scatter: far below what images can tell, and above rounding."""
+
+
 def _likeliest(rows: Floats, off: Floats, seeds: Floats) -> tuple[float, float]:
     """The deviation and the scatter of the largest marginal likelihood."""
     centre = np.log([DEVIATION[0], SCATTER[0]])
@@ -267,7 +272,9 @@ def _likeliest(rows: Floats, off: Floats, seeds: Floats) -> tuple[float, float]:
         known = np.square((logs - centre) / (DEVIATION[1], SCATTER[1])).sum()
         return float(whitened @ whitened / 2 + np.log(np.diag(factor)).sum() + known / 2)
 
-    deviation, scatter = np.exp(optimize.minimize(unlikely, centre, method="L-BFGS-B").x)
+    bounds = [(math.log(least), None) for least in LEAST]
+    found = optimize.minimize(unlikely, centre, method="L-BFGS-B", bounds=bounds)
+    deviation, scatter = np.exp(found.x)
     return float(deviation), float(scatter)
 
 

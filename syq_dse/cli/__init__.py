@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "Train a point, or a float network, and measure its accuracy.",
     "profile": "Measure how sensitive each layer and tensor is.",
     "validate": "Train points of a run; put measured accuracies on its front.",
+    "worker": "Take trainings of a run from its queue.",
     "rtl": "Write a design as Verilog.",
     "verify": "Synthesise a point and compare.",
     "calibrate": "Fit LUT prices to synthesis of the hardware units.",
@@ -28,7 +29,14 @@ COMMANDS = {
 """Every command and its short help: `--help` shows them without loading any."""
 
 
-EXTRAS = {"torch": "train", "PIL": "train", "amaranth": "rtl", "pyosys": "rtl"}
+EXTRAS = {
+    "torch": "train",
+    "PIL": "train",
+    "amaranth": "rtl",
+    "pyosys": "rtl",
+    "psycopg": "postgresql",
+    "grpc": "grpc",
+}
 """Libraries that only some commands need, and the extra that installs each."""
 
 

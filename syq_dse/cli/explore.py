@@ -38,11 +38,13 @@ from syq_dse.errors import InputError
 )
 @click.option("--minutes", type=click.FloatRange(0), help="Begin no training after so many.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Of a point.")
-@click.option("--jobs", type=click.IntRange(1), help="Trainings at a time.  [processors]")
+@click.option("--jobs", type=click.IntRange(0), help="Trainings at a time here.  [processors]")
+@click.option("--batch", type=click.IntRange(1), help="Points under way at a time.  [--jobs]")
 @click.option("--recipe", default="modern", show_default=True, help="Of trainings.")
 @click.option("--epochs", type=click.IntRange(1), help="Of trainings.  [the recipe's]")
 @click.option("--dataset", help="To train on.  [the network's]")
 @click.option("--data", type=PATH, help="Folder of the data set.")
+@click.option("--pretrained", type=PATH, help="Float network to start from.  [the shipped]")
 @click.option("--out", type=PATH, help="Run folder.  [runs/NETWORK-TARGET]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -56,16 +58,20 @@ def command(
     minutes: float | None,
     seeds: int,
     jobs: int | None,
+    batch: int | None,
     recipe: str,
     epochs: int | None,
     dataset: str | None,
     data: Path | None,
+    pretrained: Path | None,
     **given: Any,
 ) -> None:
     """Search precision and granularity; leave a run folder with a Pareto front.
 
     With --validate, points from which most hypervolume is expected are trained, the predictor
-    learns from them, and the search goes on; trainings that the run has count.
+    learns from them, and the search goes on; trainings that the run has count. They are a queue in
+    the storage: `syq-dse worker` takes them too, here or on other machines, and --jobs 0 leaves all
+    to those.
 
     Defaults are in square brackets. Objectives: accuracy, fps, utilization, latency, lut, ff, dsp,
     bram, uram, energy.
@@ -75,23 +81,31 @@ def command(
     """
     from syq_dse.report import front_plot
     from syq_dse.search import loop, run
-    from syq_dse.search.validation import Options
+    from syq_dse.search.trainer import Workers
+    from syq_dse.search.trainings import Options
 
     if resume and out is None:
         raise click.UsageError("--resume needs the run's folder: --out runs/NAME")
     study = _study(study_file, given, out if resume else None)
     net, board = network.load(study.network), target.load(study.target)
     folder = out or run.free_folder(Path("runs"), f"{net.name}-{board.name}")
+    made = 0
     try:
         with progress_bar() as progress:
             run.explore(study, folder, storage, resume, progress)
             if trainings:
-                cores = len(os.sched_getaffinity(0))
+                count = len(os.sched_getaffinity(0)) if jobs is None else jobs
                 budget = loop.Budget(
-                    trainings=trainings, minutes=minutes, seeds=seeds, jobs=jobs or cores
+                    trainings=trainings,
+                    minutes=minutes,
+                    seeds=seeds,
+                    batch=batch or max(count, 1),
                 )
-                options = Options(recipe=recipe, epochs=epochs, dataset=dataset, data=data)
-                loop.improve(folder, budget, options, progress)
+                options = Options(
+                    recipe=recipe, epochs=epochs, dataset=dataset, data=data, pretrained=pretrained
+                )
+                workers = Workers(jobs=count, storage=storage)
+                made = loop.improve(folder, budget, workers, options, progress)
             front_plot.draw_run(folder, folder)
     except BaseException as error:
         if not interrupted(error):
@@ -104,6 +118,8 @@ def command(
         print_json({"run": str(folder), **found})
     else:
         _print(found, folder)
+        if trainings and made < trainings and minutes is None:
+            print_text(f"{made} of {trainings} trainings: no point of the front is left to train")
 
 
 def interrupted(error: BaseException | None) -> bool:

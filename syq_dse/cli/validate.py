@@ -31,7 +31,8 @@ from syq_dse.cli.paths import PATH
     help="On which images: those that may guide a choice, or the report's.",
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option("--jobs", type=click.IntRange(1), help="Trainings at a time.  [processors]")
+@click.option("--jobs", type=click.IntRange(0), help="Trainings at a time here.  [processors]")
+@click.option("--storage", metavar="URL", help="Of their queue.  [the journal in the run folder]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     run: Path,
@@ -39,19 +40,23 @@ def command(
     top: int | None,
     seeds: int,
     jobs: int | None,
+    storage: str | None,
+    device: str,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Train points of a run and put their measured accuracy on its front.
 
     Writes validation.csv, a row a training, and the mean and its 95 % interval into front.csv.
-    Trainings that are there already are not repeated.
+    Trainings that are there already are not repeated. `syq-dse worker` takes some too.
 
     \b
     Example: syq-dse validate runs/fmnist-vgg-zcu102 --points knee --seeds 3 --jobs 2
     """
     from syq_dse.report import front_plot
     from syq_dse.search import validation
+    from syq_dse.search.trainer import Workers
+    from syq_dse.search.trainings import Options
 
     asked = [name.strip() for name in names.split(",")] if names else []
     if not asked and top is None:
@@ -62,8 +67,12 @@ def command(
             run,
             chosen,
             seeds,
-            jobs or len(os.sched_getaffinity(0)),
-            validation.Options(**options),
+            Workers(
+                jobs=len(os.sched_getaffinity(0)) if jobs is None else jobs,
+                storage=storage,
+                device=device,
+            ),
+            Options(**options),
             progress,
         )
     front_plot.draw_run(run, run)

@@ -1,15 +1,17 @@
 """The loop of search and training: train what teaches most, predict anew, search again.
 
-Each round searches the front by the predictor of now, trains those of its points from which most
-hypervolume is expected, and fits the predictor to all that was trained. A point that was measured
-keeps its measured accuracy. In the end the run's front is that of the last search and of all
-measured points; measured ones that others dominate are kept, and marked.
+The front is searched by the predictor of now, and those of its points are trained from which most
+hypervolume is expected. Whenever trainings have ended the predictor is fitted to all that was
+trained, the front is searched again, and as many points are begun as have ended: workers do not
+wait for each other. A point that was measured keeps its measured accuracy. In the end the run's
+front is that of the last search and of all measured points; measured ones that others dominate are
+kept, and marked.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from syq_dse.accuracy.sensitivity import Sensitivity
 from syq_dse.cost.integers import Ints
 from syq_dse.errors import InputError
 from syq_dse.scheme import Scheme
-from syq_dse.search import losses, run, validation
+from syq_dse.search import losses, run, trainings, validation
 from syq_dse.search.front import (
     Front,
     Progress,
@@ -36,8 +38,10 @@ from syq_dse.search.front import (
 )
 from syq_dse.search.points import NAMED, document_of, named_of, points_of, row_of
 from syq_dse.search.problem import Problem, price_all
+from syq_dse.search.process import Answer
 from syq_dse.search.study import Study
-from syq_dse.search.validation import Options, Training
+from syq_dse.search.trainer import Trainer, Workers
+from syq_dse.search.trainings import Options, Training
 
 Floats = npt.NDArray[np.float64]
 
@@ -52,7 +56,7 @@ class Budget:
     trainings: int  # those that the run has with these options count
     minutes: float | None = None
     seeds: int = 1  # of each point
-    jobs: int = 1  # trainings at a time
+    batch: int = 1  # points that are under way at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +92,21 @@ class State:
 
 
 def improve(
-    folder: Path, budget: Budget, options: Options, progress: Progress | None = None
-) -> None:
+    folder: Path,
+    budget: Budget,
+    workers: Workers,
+    options: Options,
+    progress: Progress | None = None,
+) -> int:
     """Train points of a finished run and search again, until the budget is spent.
 
+    Returns:
+        The trainings that the run has with these options; fewer than the budget where no point of
+        the front is left to train.
+
     Raises:
-        InputError: no finished run, one without a sensitivity profile, or all trainings of a round
-            failed.
+        InputError: no finished run, one without a sensitivity profile, or one training after the
+            other failed.
         KeyboardInterrupt: Ctrl-C; what was trained is kept.
     """
     with run.held(folder):
@@ -121,23 +133,50 @@ def improve(
                 f"{path}: was measured on {profile.dataset}, trainings are on {trains}; "
                 f"give --dataset {profile.dataset}, or the profile of the other"
             )
-        started = time.monotonic()
         report = progress or (lambda done, total, what: None)
         state = _search(folder, study, problem, profile, options, progress)
+        passed: set[str] = set()
+        failures = 0
+        started = time.monotonic()
         try:
-            while budget.minutes is None or time.monotonic() - started <= 60 * budget.minutes:
-                batch = _batch(folder, state, budget, options)
-                if not batch:
-                    break
-                failures = validation.train_all(folder, batch, budget.jobs, options, report)
-                if len(failures) == len(batch):
-                    raise InputError(failures[0])
-                state = _search(folder, study, problem, profile, options, progress)
+            with Trainer(folder, workers, options, report) as trainer:
+                while True:
+                    if budget.minutes is None or time.monotonic() - started <= 60 * budget.minutes:
+                        batch = _batch(folder, state, trainer.open, passed, budget, options)
+                        trainer.put(batch)
+                    if not trainer.open:
+                        break
+                    failures = _note(folder, trainer.wait(), failures, budget)
+                    state = _search(folder, study, problem, profile, options, progress)
         except BaseException:  # with what was trained before
             state = _search(folder, study, problem, profile, options, progress)
             raise
         finally:
             _write(folder, front, study, state)
+        return sum(len(one.top1) for one in state.measured)
+
+
+FAILURES = 3
+"""Trainings that may fail one after the other, or as many as are under way at a time."""
+
+
+def _note(
+    folder: Path, ended: Sequence[tuple[Training, Answer]], failures: int, budget: Budget
+) -> int:
+    """Write what was measured; how many trainings have now failed one after the other.
+
+    Raises:
+        InputError: the last one's reason, of too many.
+    """
+    for one, answer in ended:
+        if isinstance(answer, str):
+            failures += 1
+            if failures >= max(FAILURES, budget.batch * budget.seeds):
+                raise InputError(f"{one.point}, seed {one.seed}: {answer}")
+        else:
+            failures = 0
+            validation.note(folder, one, answer)
+    return failures
 
 
 def _search(
@@ -160,44 +199,60 @@ def measured_of(folder: Path, study: Study, problem: Problem, options: Options) 
     """What a run has trained with these options."""
     net, found = problem.table.network, []
     for settings, own in validation.known(folder).groupby("settings", sort=False):
-        path = folder / validation.TRAININGS / f"{settings}.json"
+        path = folder / trainings.TRAININGS / f"{settings}.json"
         if not path.is_file():
             continue
         held = records.read(path)
-        if validation.digest(study, net, held, options) != settings or "design" not in held:
+        if trainings.digest(study, net, held, options) != settings or "design" not in held:
             continue  # of other options
         chosen = problem.table.scheme_of(held["design"])
         found.append(Measured(str(settings), held, chosen, tuple(own["top1"].tolist())))
     return found
 
 
-def _batch(folder: Path, state: State, budget: Budget, options: Options) -> list[Training]:
-    """The trainings of a round: as many points as train at a time, each with all its seeds."""
+def _batch(
+    folder: Path,
+    state: State,
+    under_way: Mapping[tuple[str, int], Training],
+    passed: set[str],
+    budget: Budget,
+    options: Options,
+) -> list[Training]:
+    """Trainings to begin: as many points as are missing to a batch, each with all its seeds.
+
+    Args:
+        passed: schemes that are not to be chosen again; those that are chosen are added.
+    """
     problem, front, measured = state.problem, state.front, state.measured
-    left = budget.trainings - sum(len(m.top1) for m in measured)
-    if left < budget.seeds:
+    points = {settings for settings, _ in under_way}
+    left = budget.trainings - sum(len(m.top1) for m in measured) - len(under_way)
+    count = min(budget.batch - len(points), left // budget.seeds)
+    if count < 1:
         return []
-    names = {repr(m.scheme) for m in measured}
+    known = {repr(m.scheme) for m in measured}
+    seen = known | passed
     candidates = []
     for design, values in zip(front.designs, problem.minimised(front.values), strict=True):
-        chosen = problem.table.scheme_of(design.tolist())
-        if repr(chosen) not in names:
-            names.add(repr(chosen))
-            spread = problem.losses.half(chosen) / predictor.normal_half()
-            candidates.append(Candidate(design, values, spread))
+        name = repr(problem.table.scheme_of(design.tolist()))
+        if name not in seen:
+            seen.add(name)
+            spread = problem.losses.half(problem.table.scheme_of(design.tolist()))
+            candidates.append(Candidate(design, values, spread / predictor.normal_half()))
+    expected = [records.read(one.document)["design"] for one in under_way.values()]
     picks = most_gain(
         candidates,
-        _values(problem, measured),
+        np.vstack([_values(problem, measured), _expected(problem, expected)]),
         reference_point(problem, front),
         problem.goals.objectives.index("accuracy"),
-        min(budget.jobs, left // budget.seeds),
+        count,
         np.random.default_rng(len(measured)),
     )
     wanted = []
-    for number, pick in enumerate(picks, len(measured) + 1):
+    for number, pick in enumerate(picks, len(known | passed) + 1):
         held = document_of(problem, candidates[pick].design, f"t{number:03d}")
+        passed.add(repr(problem.table.scheme_of(candidates[pick].design.tolist())))
         for seed in range(budget.seeds):
-            wanted.append(validation.training(folder, held, seed, options))
+            wanted.append(trainings.training(folder, held, seed, options))
     return wanted
 
 
@@ -252,6 +307,14 @@ def _values(problem: Problem, measured: Sequence[Measured]) -> Floats:
     return problem.minimised(values)
 
 
+def _expected(problem: Problem, designs: Sequence[Sequence[int]]) -> Floats:
+    """Objectives of what is under way, minimised, with the accuracy that is predicted."""
+    if not designs:
+        return np.empty((0, len(problem.goals.objectives)))
+    found, prices = price_all(problem, designs)
+    return problem.minimised(problem.values(found, prices))
+
+
 def _write(folder: Path, before: dict[str, Any], study: Study, state: State) -> None:
     """The run's points: what no other dominates, and all that was measured."""
     problem, front, measured = state.problem, state.front, state.measured
@@ -291,7 +354,8 @@ def _write(folder: Path, before: dict[str, Any], study: Study, state: State) -> 
         ids[settings][0] if settings in ids else point
         for settings, point in zip(rows["settings"], rows["point"], strict=True)
     ]
-    records.write_text(folder / validation.VALIDATION, rows.to_csv(index=False))
+    if not rows.empty:
+        records.write_text(folder / validation.VALIDATION, rows.to_csv(index=False))
     reference = reference_point(problem, front)
     summary = {
         **before["summary"],

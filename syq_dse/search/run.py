@@ -26,6 +26,7 @@ from syq_dse.cost.document import provenance
 from syq_dse.cost.fpga import pricing
 from syq_dse.errors import InputError, SyqDseError
 from syq_dse.search import losses, samplers, space
+from syq_dse.search import storage as storages
 from syq_dse.search.front import (
     Front,
     Progress,
@@ -191,17 +192,20 @@ def explore(
             return read_result(folder)
         _write_study(folder, study)
         try:
-            backend = samplers.connect(storage or folder / JOURNAL, name, resume)
+            place = storage or folder / JOURNAL
+            backend = storages.connect(place)
+            if not resume:
+                storages.check_new(backend, place, name)
             problem = problem_of(study, progress)
             front = exact_front(problem, progress)
         except SyqDseError:
             if not resume:  # nothing was found: leave nothing behind
                 _clear(folder, made)
             raise
-        store = samplers.open_study(backend, name, problem)
-        have = len(store.get_trials(deepcopy=False))
+        store = storages.open_study(backend, name, samplers.directions(problem))
+        have = storages.count(store)
         seeds = samplers.frozen_trials(problem, front.designs, "exact")
-        samplers.write_trials(store, seeds[have:])
+        storages.write_trials(store, seeds[have:], progress)
         summary, front = _sample(problem, study, front, store, max(0, have - len(seeds)), progress)
         points = points_of(problem, front)
         write_points(folder, study, problem, points, summary)
@@ -245,7 +249,7 @@ def _sample(
     problem: Problem,
     study: Study,
     front: Front,
-    store: Any,
+    store: storages.Store,
     recorded: int,
     progress: Progress | None,
 ) -> tuple[dict[str, Any], Front]:
@@ -267,7 +271,7 @@ def _sample(
         study.trials,
         front.designs,
         progress,
-        _Recorder(store, recorded),
+        _Recorder(store, recorded, progress),
     )
     alone = front_of(problem, proposed)
     merged = front_of(problem, np.concatenate([front.designs, proposed]), front.exact)
@@ -282,12 +286,13 @@ def _sample(
 class _Recorder:
     """Writes generations, less the trials that an interrupted run of the same seed has recorded."""
 
-    def __init__(self, store: Any, recorded: int) -> None:
-        self.store, self.recorded, self.seen = store, recorded, 0
+    def __init__(self, store: storages.Store, recorded: int, progress: Progress | None) -> None:
+        self.store, self.progress = store, progress
+        self.recorded, self.seen = recorded, 0
 
     def __call__(self, trials: list[Any]) -> None:
         known = max(0, self.recorded - self.seen)
-        samplers.write_trials(self.store, trials[known:])
+        storages.write_trials(self.store, trials[known:], self.progress)
         self.seen += len(trials)
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Literal
 
-import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -23,14 +20,10 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, create_trial
 
 from syq_dse.cost.integers import Ints, ints
 from syq_dse.cost.table import Choice, Table, price
-from syq_dse.errors import InputError
-from syq_dse.records import write_bytes
 from syq_dse.search.problem import LIMITED, MAXIMISED, Problem
 
 Direction = Literal["minimize", "maximize"]
@@ -170,87 +163,3 @@ def _design(table: Table, params: dict[str, object]) -> list[int]:
     for name, bits in table.bits.items():
         design.append(bits.index(params[f"bits.{name}"]))
     return design
-
-
-class Held(JournalFileOpenLock):
-    """The lock of a journal that lies in a run folder: who writes there holds the folder already.
-
-    Optuna's own are files, which a killed process leaves and the next one waits for.
-    """
-
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        pass
-
-
-def mend(journal: Path) -> None:
-    """Cut the half line that a killed process leaves at the end; optuna would append to it."""
-    if journal.is_file():
-        content = journal.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            write_bytes(journal, whole)
-
-
-def connect(storage: str | Path, name: str, resume: bool) -> BaseStorage:
-    """The storage of a run.
-
-    Args:
-        storage: any URL that Optuna takes, or a journal file's path; a Path if it is the journal in
-            the folder that this process holds.
-
-    Raises:
-        InputError: it cannot be opened, or holds a study of this name that is not to be resumed.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    shown = re.sub(r"://[^/@]*@", "://***@", str(storage))  # a URL may hold a password
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            backend = _backend(storage)
-            names = optuna.get_all_study_names(backend)
-    except Exception as error:  # any driver's own errors: one line for all of them
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        text = text.replace(str(storage), shown)
-        raise InputError(f"storage '{shown}': cannot be opened: {text}") from error
-    if name in names and not resume:
-        remedy = "name the run folder otherwise with --out"
-        raise InputError(f"storage '{shown}': holds a study '{name}' already; {remedy}")
-    return backend
-
-
-def _backend(storage: str | Path) -> BaseStorage:
-    if isinstance(storage, Path):
-        mend(storage)
-        return JournalStorage(JournalFileBackend(str(storage), Held(str(storage))))
-    if "://" in storage:
-        return optuna.storages.get_storage(storage)
-    # Absolute: optuna's lock is a link to this path, and dangles if it is relative.
-    return JournalStorage(JournalFileBackend(str(Path(storage).absolute())))
-
-
-def open_study(backend: BaseStorage, name: str, problem: Problem) -> optuna.Study:
-    """The study of a run in its storage, made if it is not there yet.
-
-    Raises:
-        InputError: the storage holds a study with other objectives.
-    """
-    study = optuna.create_study(
-        storage=backend, study_name=name, directions=directions(problem), load_if_exists=True
-    )
-    if [d.name.lower() for d in study.directions] != directions(problem):
-        raise InputError(f"the storage's study '{name}' has other objectives")
-    return study
-
-
-def write_trials(study: optuna.Study, trials: Iterable[FrozenTrial]) -> None:
-    """Add finished trials in bulk."""
-    study.add_trials(list(trials))
-
-
-def values_of(study: optuna.Study) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Objectives of every recorded trial, shape (trials, objectives)."""
-    trials = study.get_trials(deepcopy=False)
-    return np.asarray([trial.values for trial in trials if trial.values], dtype=np.float64)

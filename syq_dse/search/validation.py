@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
-import queue
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +11,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from syq_dse import network as networks
 from syq_dse import records
-from syq_dse.cost import design
 from syq_dse.errors import InputError
-from syq_dse.network import Network
 from syq_dse.search import points, run
 from syq_dse.search.front import Progress
-from syq_dse.search.study import Study
+from syq_dse.search.trainer import Trainer, Workers
+from syq_dse.search.trainings import Options, Training, training
 
-VALIDATION, TRAININGS = "validation.csv", "trainings"
-
-RESULT, PARENT = "result.json", "SYQ_DSE_PARENT"
-"""Of train.run and train.training, which need torch: a test holds them equal."""
+VALIDATION = "validation.csv"
 
 COLUMNS = (
     "point",
@@ -54,53 +40,6 @@ COLUMNS = (
 result is there refuses it where images have changed since."""
 
 CONFIDENCE = 0.95
-
-MALLOC = (
-    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:"
-    "glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=268435456"
-)
-"""Activations of a step come and go: huge pages that are kept make training a tenth faster."""
-
-
-CHECKED = 500
-"""Images on which a training compares its integers with its model: a second or two."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How points are trained; the defaults of `syq-dse train` where None."""
-
-    recipe: str = "modern"
-    epochs: int | None = None
-    dataset: str | None = None
-    data: Path | None = None
-    pretrained: Path | None = None
-    part: str = "validation"
-    device: str = "cpu"
-
-    def arguments(self) -> list[str]:
-        """Of `syq-dse train`, less the point and the seed."""
-        found = ["--recipe", self.recipe, "--measure", self.part, "--device", self.device]
-        for name in ("epochs", "dataset", "data", "pretrained"):
-            value = getattr(self, name)
-            if value is not None:
-                found += [f"--{name}", str(value)]
-        return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
-    """One training that is wanted.
-
-    Its folder and its copy of the point's document are named by `settings`, a digest of all that
-    the result depends on: the same is not trained twice, whatever a point is called.
-    """
-
-    point: str
-    seed: int
-    settings: str
-    document: Path
-    folder: Path
 
 
 def choose(folder: Path, names: Sequence[str], top: int | None) -> list[str]:
@@ -127,7 +66,7 @@ def validate(
     folder: Path,
     chosen: Sequence[str],
     seeds: int,
-    jobs: int,
+    workers: Workers,
     options: Options,
     progress: Progress,
 ) -> pd.DataFrame:
@@ -149,7 +88,7 @@ def validate(
         ]
         settings = {one.point: one.settings for one in wanted}
         failures = train_all(
-            folder, wanted, jobs, options, progress, lambda rows: record(folder, rows, settings)
+            folder, wanted, workers, options, progress, lambda rows: record(folder, rows, settings)
         )
         if failures:
             raise InputError(
@@ -162,7 +101,7 @@ def validate(
 def train_all(
     folder: Path,
     wanted: Sequence[Training],
-    jobs: int,
+    workers: Workers,
     options: Options,
     progress: Progress,
     after: Callable[[pd.DataFrame], None] = lambda rows: None,
@@ -173,138 +112,22 @@ def train_all(
         after: called with the table after each row.
     """
     failures = []
-    for one, answer in run_all(folder, wanted, jobs, options, progress):
-        if isinstance(answer, str):
-            failures.append(f"{one.point}, seed {one.seed}: {answer}")
-            continue
-        rows = _with(known(folder), one, answer)
-        records.write_text(folder / VALIDATION, rows.to_csv(index=False))
-        after(rows)
+    with Trainer(folder, workers, options, progress) as trainer:
+        trainer.put(wanted)
+        while trainer.open:
+            for one, answer in trainer.wait():
+                if isinstance(answer, str):
+                    failures.append(f"{one.point}, seed {one.seed}: {answer}")
+                else:
+                    after(note(folder, one, answer))
     return failures
 
 
-def training(folder: Path, document: Mapping[str, Any], seed: int, options: Options) -> Training:
-    """A training of a point's document, of which a copy is put beside its folder."""
-    study = run.read_record(folder).study
-    net = networks.load(study.network)
-    settings = digest(study, net, document, options)
-    path = folder / TRAININGS / f"{settings}.json"
-    if not path.is_file():
-        path.parent.mkdir(exist_ok=True)
-        records.write_json(path, document)
-    return Training(
-        point=str(document["point"]),
-        seed=seed,
-        settings=settings,
-        document=path,
-        folder=folder / TRAININGS / f"{settings}-{seed}",
-    )
-
-
-def digest(study: Study, net: Network, document: Mapping[str, Any], options: Options) -> str:
-    """Of all that the result of a training depends on, the seed and the images apart."""
-    recipe, dataset, network = (
-        Path(name).read_text(encoding="utf-8", errors="replace") if Path(name).is_file() else name
-        for name in (options.recipe, options.dataset or "", study.network)
-    )
-    start = None if options.pretrained is None else records.sha256(options.pretrained)
-    asked = design.of_document(net, document, f"point {document['point']}")
-    depends = [
-        network,
-        document["scheme"],
-        design.methods(net, asked, study.target),
-        recipe,
-        options.epochs,
-        dataset,
-        None if options.data is None else str(options.data.resolve()),
-        options.part,
-        start,
-    ]
-    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:10]
-
-
-Answer = dict[str, Any] | str
-"""A result, or what went wrong."""
-
-
-def run_all(
-    folder: Path, wanted: Sequence[Training], jobs: int, options: Options, progress: Progress
-) -> Any:
-    """Run trainings, so many at a time, and give each with its answer as it ends."""
-    waiting = list(wanted)
-    answers: queue.Queue[tuple[Training, Answer]] = queue.Queue()
-    running: dict[Training, subprocess.Popen[str]] = {}
-    said: dict[Training, str] = {}
-    done = 0
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                training = waiting.pop(0)
-                running[training] = _start(folder, training, options)
-                watcher = threading.Thread(
-                    target=_watch, args=(training, running[training], answers, said), daemon=True
-                )
-                watcher.start()
-            try:
-                training, answer = answers.get(timeout=0.5)
-            except queue.Empty:
-                now = "; ".join(f"{t.point}, seed {t.seed}: {said.get(t, '...')}" for t in running)
-                progress(done, len(wanted), f"trainings; {now}")
-                continue
-            running.pop(training)
-            done += 1
-            progress(done, len(wanted), "trainings")
-            yield training, answer
-    except BaseException:
-        for process in running.values():
-            process.send_signal(signal.SIGINT)
-        for process in running.values():
-            process.wait()
-        raise
-
-
-def _start(folder: Path, training: Training, options: Options) -> subprocess.Popen[str]:
-    """A process of one thread: threads of several processes would wait for each other."""
-    study = run.read_record(folder).study
-    command = [
-        sys.executable, "-m", "syq_dse", "train", str(training.document),
-        "--network", study.network, "--target", study.target, *options.arguments(),
-        "--seed", str(training.seed), "--threads", "1", "--check", str(CHECKED),
-        "-o", str(training.folder),
-    ]  # fmt: skip
-    environment = {"GLIBC_TUNABLES": MALLOC, **os.environ, "OMP_NUM_THREADS": "1"}
-    environment[PARENT] = str(os.getpid())  # it ends, its state saved, however this process ends
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,  # Ctrl-C reaches it from here, once
-    )
-
-
-def _watch(
-    training: Training,
-    process: subprocess.Popen[str],
-    answers: queue.Queue[tuple[Training, Answer]],
-    said: dict[Training, str],
-) -> None:
-    """Take what a training says, and its answer when it ends."""
-    assert process.stderr is not None
-    last = ""
-    with process:
-        for line in process.stderr:
-            last = line.strip()
-            said[training] = last.partition("steps, ")[2] or last
-    code = process.returncode
-    if code:
-        answers.put((training, last.removeprefix("syq-dse: ") or f"ended with exit code {code}"))
-        return
-    try:
-        answers.put((training, records.read(training.folder / RESULT)))
-    except InputError as error:
-        answers.put((training, str(error)))
+def note(folder: Path, training: Training, answer: Mapping[str, Any]) -> pd.DataFrame:
+    """Write a training's row of validation.csv; the whole table."""
+    rows = _with(known(folder), training, answer)
+    records.write_text(folder / VALIDATION, rows.to_csv(index=False))
+    return rows
 
 
 def known(folder: Path) -> pd.DataFrame:

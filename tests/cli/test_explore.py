@@ -263,7 +263,7 @@ def test_ctrl_c_is_told_also_where_a_storage_turns_it_into_its_own_error(
         finally:
             raise RuntimeError("Error: did not possess lock")  # as optuna's lock does
 
-    monkeypatch.setattr(run.samplers, "write_trials", write)
+    monkeypatch.setattr(run.storages, "write_trials", write)
     done = cli(*EXPLORE, "--out", "mine")
     assert (done.code, done.out) == (130, "")
     message = "syq-dse: interrupted; `syq-dse explore --resume --out mine` goes on\n"

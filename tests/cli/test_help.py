@@ -74,7 +74,7 @@ def test_every_example_runs(cli, workplace: Path) -> None:
         done = cli(*example(cli(name, "--help").out), "--data", "away")
         said = [line for line in done.err.splitlines() if not PROGRESS.fullmatch(line)]
         assert done.code == 1 and len(said) == 1
-        assert "fashion-mnist: 'train-images-idx3-ubyte' is not in away" in done.err
+        assert "fashion-mnist: 'train-images-idx3-ubyte' is not in " in done.err
 
 
 def test_defaults_in_the_help_of_explore_are_those_of_a_study() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ from syq_dse.search import loop, run, validation
 from syq_dse.search.loop import Budget, Candidate, most_gain
 from syq_dse.search.space import Space
 from syq_dse.search.study import Study
-from syq_dse.search.validation import Options
+from syq_dse.search.trainer import Workers
+from syq_dse.search.trainings import Options, Training
 
 STUDY = Study(
     target="pynq-z1",
@@ -33,6 +33,7 @@ STUDY = Study(
     ),
 )
 OPTIONS = Options(epochs=1)
+WORKERS = Workers()
 
 
 def truth(document: dict[str, Any]) -> float:
@@ -46,29 +47,44 @@ def truth(document: dict[str, Any]) -> float:
 
 
 class Trainer:
-    """In the place of processes that train."""
+    """In the place of workers: two trainings end at a time."""
 
     def __init__(self) -> None:
-        self.trained: list[validation.Training] = []
+        self.trained: list[Training] = []
         self.fails: set[int] = set()  # numbers of trainings
+        self.open: dict[tuple[str, int], Training] = {}
+        self.most = 0  # that were open at a time
 
-    def __call__(
-        self, folder: Path, wanted: list[validation.Training], *_: Any
-    ) -> Iterator[tuple[validation.Training, Any]]:
-        for one in wanted:
-            self.trained.append(one)
-            if len(self.trained) in self.fails:
-                yield one, "the loss must be finite"
-                continue
-            top1 = truth(records.read(one.document)) + 0.0005 * one.seed
-            yield (
-                one,
-                {
-                    "top1": top1, "top5": 1.0, "loss": 0.3, "epochs": 1, "images": 54000,
-                    "seconds": 9.0, "recipe": "modern", "part": "validation",
-                    "measured_images": 6000, "versions": {"syq_dse": "0", "torch": "0"},
-                },
-            )  # fmt: skip
+    def __call__(self, *_: Any) -> Trainer:
+        self.open = {}
+        return self
+
+    def __enter__(self) -> Trainer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def put(self, wanted: list[Training]) -> None:
+        self.open |= {one.key: one for one in wanted}
+        self.most = max(self.most, len(self.open))
+
+    def wait(self) -> list[tuple[Training, Any]]:
+        return [self._train(self.open.pop(key)) for key in list(self.open)[:2]]
+
+    def _train(self, one: Training) -> tuple[Training, Any]:
+        self.trained.append(one)
+        if len(self.trained) in self.fails:
+            return one, "the loss must be finite"
+        top1 = truth(records.read(one.document)) + 0.0005 * one.seed
+        return (
+            one,
+            {
+                "top1": top1, "top5": 1.0, "loss": 0.3, "epochs": 1, "images": 54000,
+                "seconds": 9.0, "recipe": "modern", "part": "validation",
+                "measured_images": 6000, "versions": {"syq_dse": "0", "torch": "0"},
+            },
+        )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +102,7 @@ def folder(searched: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
     made = Trainer()
-    monkeypatch.setattr(validation, "run_all", made)
+    monkeypatch.setattr(loop, "Trainer", made)
     return made
 
 
@@ -94,7 +110,7 @@ def test_the_budget_is_spent_and_what_was_measured_stands_on_the_front(
     folder: Path, trainer: Trainer
 ) -> None:
     before = run.read_front(folder)
-    loop.improve(folder, Budget(trainings=7, seeds=2, jobs=2), OPTIONS)
+    loop.improve(folder, Budget(trainings=7, seeds=2, batch=2), WORKERS, OPTIONS)
     assert len(trainer.trained) == 6  # a seventh would be half a point
     assert [one.seed for one in trainer.trained] == [0, 1] * 3
     front = run.read_front(folder)
@@ -125,7 +141,7 @@ def test_the_budget_is_spent_and_what_was_measured_stands_on_the_front(
 
 
 def test_dominated_is_what_another_point_beats(folder: Path, trainer: Trainer) -> None:
-    loop.improve(folder, Budget(trainings=8, jobs=4), OPTIONS)
+    loop.improve(folder, Budget(trainings=8, batch=4), WORKERS, OPTIONS)
     rows = run.read_front(folder)["points"]
     values = np.array([[-row["accuracy"], row["lut"]] for row in rows])
     good = moocore.is_nondominated(values, keep_weakly=False)
@@ -136,7 +152,7 @@ def test_dominated_is_what_another_point_beats(folder: Path, trainer: Trainer) -
 def test_it_learns_the_truth(folder: Path, trainer: Trainer) -> None:
     off = []
     for trainings in (1, 12):
-        loop.improve(folder, Budget(trainings=trainings), OPTIONS)
+        loop.improve(folder, Budget(trainings=trainings), WORKERS, OPTIONS)
         rows = run.read_front(folder)["points"]
         documents = [records.read(folder / "points" / f"{row['point']}.json") for row in rows]
         predicted = [
@@ -149,42 +165,61 @@ def test_it_learns_the_truth(folder: Path, trainer: Trainer) -> None:
 
 
 def test_the_same_command_goes_on_to_the_same_budget(folder: Path, trainer: Trainer) -> None:
-    loop.improve(folder, Budget(trainings=3), OPTIONS)
-    loop.improve(folder, Budget(trainings=5), OPTIONS)
+    loop.improve(folder, Budget(trainings=3), WORKERS, OPTIONS)
+    loop.improve(folder, Budget(trainings=5), WORKERS, OPTIONS)
     assert len(trainer.trained) == 5
     assert len({one.settings for one in trainer.trained}) == 5
-    loop.improve(folder, Budget(trainings=5), OPTIONS)
+    loop.improve(folder, Budget(trainings=5), WORKERS, OPTIONS)
     assert len(trainer.trained) == 5
-    loop.improve(folder, Budget(trainings=1), replace(OPTIONS, epochs=2))
+    loop.improve(folder, Budget(trainings=1), WORKERS, replace(OPTIONS, epochs=2))
     assert len(trainer.trained) == 6  # trainings of other options do not count
-    loop.improve(folder, Budget(trainings=9, minutes=0.0), OPTIONS)
+    loop.improve(folder, Budget(trainings=9, minutes=0.0), WORKERS, OPTIONS)
     assert len(trainer.trained) == 6
+
+
+def test_as_many_points_are_under_way_as_the_batch_has(folder: Path, trainer: Trainer) -> None:
+    """Two end at a time, and two more begin."""
+    assert loop.improve(folder, Budget(trainings=9, batch=4), WORKERS, OPTIONS) == 9
+    assert trainer.most == 4 and len(trainer.trained) == 9
+
+
+def test_nothing_is_left_to_train(folder: Path, trainer: Trainer) -> None:
+    made = loop.improve(folder, Budget(trainings=500, batch=50), WORKERS, OPTIONS)
+    rows = run.read_front(folder)["points"]
+    assert made == len(trainer.trained) < 500
+    assert all(row["accuracy_source"] == "measured" for row in rows)
+
+
+def test_a_scheme_that_failed_is_not_chosen_again(folder: Path, trainer: Trainer) -> None:
+    trainer.fails = {1, 3, 5}
+    loop.improve(folder, Budget(trainings=4, batch=2), WORKERS, OPTIONS)
+    assert len({one.settings for one in trainer.trained}) == len(trainer.trained) == 7
 
 
 def test_a_training_that_fails_is_left_out(folder: Path, trainer: Trainer) -> None:
     trainer.fails = {1}
-    loop.improve(folder, Budget(trainings=3, jobs=2), OPTIONS)
+    loop.improve(folder, Budget(trainings=3, batch=2), WORKERS, OPTIONS)
     assert len(validation.known(folder)) == 3
     trainer.fails = set(range(100))
     with pytest.raises(InputError, match=r"t\d+, seed 0: the loss must be finite"):
-        loop.improve(folder, Budget(trainings=9, jobs=2), OPTIONS)
+        loop.improve(folder, Budget(trainings=9, batch=2), WORKERS, OPTIONS)
     measured = [r for r in run.read_front(folder)["points"] if r["accuracy_source"] == "measured"]
     assert len(measured) == 3
 
 
 def test_what_it_cannot_do_without(folder: Path, tmp_path: Path, trainer: Trainer) -> None:
     with pytest.raises(InputError, match=r"was measured on fashion-mnist, trainings are on mnist"):
-        loop.improve(folder, Budget(trainings=1), replace(OPTIONS, dataset="mnist"))
+        loop.improve(folder, Budget(trainings=1), WORKERS, replace(OPTIONS, dataset="mnist"))
     other = tmp_path / "other"
     run.explore(replace(STUDY, profile="none"), other)
     with pytest.raises(InputError, match="--validate needs a sensitivity profile of fmnist-vgg"):
-        loop.improve(other, Budget(trainings=1), OPTIONS)
+        loop.improve(other, Budget(trainings=1), WORKERS, OPTIONS)
     with pytest.raises(InputError, match="--validate must be at least --seeds, 3, got 2"):
-        loop.improve(folder, Budget(trainings=2, seeds=3), OPTIONS)
+        loop.improve(folder, Budget(trainings=2, seeds=3), WORKERS, OPTIONS)
     third = tmp_path / "third"
     run.explore(replace(STUDY, objectives=("fps", "lut")), third)
     with pytest.raises(InputError, match="--validate needs accuracy among the objectives"):
-        loop.improve(third, Budget(trainings=1), OPTIONS)
+        loop.improve(third, Budget(trainings=1), WORKERS, OPTIONS)
     assert not trainer.trained
 
 

@@ -21,12 +21,18 @@ from syq_dse.search.front import Front, exact_front, front_of, hypervolume, refe
 from syq_dse.search.problem import Problem
 from syq_dse.search.samplers import (
     SAMPLERS,
-    connect,
+    directions,
     distributions,
     frozen_trials,
-    open_study,
     parameters,
     propose,
+)
+from syq_dse.search.storage import (
+    Store,
+    check_new,
+    connect,
+    count,
+    open_study,
     values_of,
     write_trials,
 )
@@ -184,7 +190,7 @@ def test_the_storage_holds_every_trial(tmp_path: Path, storage: str) -> None:
         *frozen_trials(asked(), seeds().designs, "exact"),
         *frozen_trials(asked(), proposed("random")[0], "random"),
     ]
-    write_trials(open_study(connect(place, "run", resume=False), "run", asked()), written)
+    write_trials(open_study(connect(place), "run", directions(asked())), written)
     read = (
         journal(path)
         if storage == "journal"
@@ -192,7 +198,8 @@ def test_the_storage_holds_every_trial(tmp_path: Path, storage: str) -> None:
     )
     assert list(map(described, read.trials)) == list(map(described, written))
     assert [d.name for d in read.directions] == ["MAXIMIZE", "MINIMIZE"]
-    np.testing.assert_array_equal(values_of(read), [t.values for t in written])
+    read_values = values_of(Store(connect(place), read))
+    np.testing.assert_array_equal(read_values, [t.values for t in written])
 
 
 @pytest.mark.parametrize("objectives", [("accuracy", "lut"), ("lut", "accuracy", "fps")])
@@ -203,7 +210,7 @@ def test_the_best_trials_of_optuna_are_the_front(
     other = problem(asked().table, objectives)
     designs = np.random.default_rng(1).integers(0, other.table.sizes, (400, len(other.table.sizes)))
     designs = np.concatenate([exact_front(other).designs[::3], designs])
-    store = open_study(connect(tmp_path / "trials", "run", resume=False), "run", other)
+    store = open_study(connect(tmp_path / "trials"), "run", directions(other))
     write_trials(store, frozen_trials(other, designs, "random"))
     best = {tuple(t.values) for t in journal(tmp_path / "trials").best_trials}
     front = front_of(other, designs)
@@ -215,9 +222,9 @@ def test_a_resource_that_the_part_lacks_can_be_written_and_read(tmp_path: Path) 
     """Its utilization is infinite, its limit 0."""
     lacking = problem(with_capacity(table("plain"), bram18=0, dsp=0), ("accuracy", "utilization"))
     designs = listing(lacking.table)[0][::97]
-    store = open_study(connect(tmp_path / "trials", "run", resume=False), "run", lacking)
+    store = open_study(connect(tmp_path / "trials"), "run", directions(lacking))
     write_trials(store, frozen_trials(lacking, designs, "random"))
-    values = values_of(journal(tmp_path / "trials"))
+    values = values_of(store)
     assert np.isinf(values[:, 1]).any()
     prices = price(lacking.table, designs)
     np.testing.assert_array_equal(values, lacking.values(designs, prices))
@@ -250,10 +257,10 @@ def test_every_choice_has_its_own_label() -> None:
 )
 def test_a_broken_journal_is_one_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "trials"
-    open_study(connect(path, "run", resume=False), "run", asked())
+    open_study(connect(path), "run", directions(asked()))
     path.write_text(path.read_text() + text)
     with pytest.raises(InputError) as caught:
-        store = open_study(connect(path, "run", resume=True), "run", asked())
+        store = open_study(connect(path), "run", directions(asked()))
         write_trials(store, frozen_trials(asked(), seeds().designs[:1], "exact"))
     assert str(caught.value).startswith(f"storage '{path}': cannot be opened: ")
     assert "\n" not in str(caught.value)
@@ -263,12 +270,12 @@ def test_a_half_written_line_is_cut_and_the_journal_goes_on(tmp_path: Path) -> N
     """What a killed process leaves; Optuna would append to the half line and lose both."""
     path = tmp_path / "trials"
     written = frozen_trials(asked(), seeds().designs[:4], "exact")
-    write_trials(open_study(connect(path, "run", resume=False), "run", asked()), written[:2])
+    write_trials(open_study(connect(path), "run", directions(asked())), written[:2])
     whole = path.read_bytes()
     for cut in (1, len(whole.splitlines()[-1]) // 2, len(whole.splitlines()[-1])):
         path.write_bytes(whole[:-cut])
-        store = open_study(connect(path, "run", resume=True), "run", asked())
-        kept = len(store.get_trials(deepcopy=False))
+        store = open_study(connect(path), "run", directions(asked()))
+        kept = count(store)
         assert kept == 1
         write_trials(store, written[kept:])
         assert list(map(described, journal(path).trials)) == list(map(described, written))
@@ -276,15 +283,15 @@ def test_a_half_written_line_is_cut_and_the_journal_goes_on(tmp_path: Path) -> N
 
 def test_messages_of_the_storage(tmp_path: Path) -> None:
     path = tmp_path / "trials"
-    open_study(connect(path, "run", resume=False), "run", asked())
+    open_study(connect(path), "run", directions(asked()))
     rules: list[tuple[Callable[[], object], str]] = [
         (
-            lambda: connect(path, "run", resume=False),
+            lambda: check_new(connect(path), path, "run"),
             f"storage '{path}': holds a study 'run' already; "
             "name the run folder otherwise with --out",
         ),
         (
-            lambda: open_study(connect(path, "run", resume=True), "run", problem(table("plain"))),
+            lambda: open_study(connect(path), "run", ["minimize"]),
             "the storage's study 'run' has other objectives",
         ),
     ]
@@ -293,4 +300,4 @@ def test_messages_of_the_storage(tmp_path: Path) -> None:
             call()
         assert str(caught.value) == message
     with pytest.raises(InputError, match=r"^storage 'nosuch://x': cannot be opened: "):
-        connect("nosuch://x", "run", resume=False)
+        connect("nosuch://x")

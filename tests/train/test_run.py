@@ -13,7 +13,7 @@ import torch
 
 from syq_dse import network, scheme
 from syq_dse.errors import InputError
-from syq_dse.search import validation
+from syq_dse.search import process
 from syq_dse.train import checkpoint, dataset, recipe, run, training
 from syq_dse.train.dataset import Dataset
 from syq_dse.train.run import Job
@@ -182,7 +182,7 @@ def test_a_training_ends_with_the_process_it_belongs_to(
         run.train(job, data, tmp_path / "out")
     monkeypatch.setenv(training.PARENT, str(os.getppid()))
     assert run.train(job, data, tmp_path / "out")["epochs"] == job.epochs
-    assert validation.PARENT == training.PARENT and validation.RESULT == run.RESULT
+    assert process.PARENT == training.PARENT and process.RESULT == run.RESULT
 
 
 @pytest.mark.parametrize(
