@@ -8,7 +8,8 @@ through LUTs of six inputs, so that (inputs - 1) / 5 of them are needed at the l
 
 from __future__ import annotations
 
-from syq_dse.cost.units.mac import MacShape, operand_range, sum_bits, tree
+from syq_dse.cost.units.mac import MacShape, operand_range, sum_bits
+from syq_dse.cost.units.trees import tree
 from syq_dse.rtl.mac import Mac
 from syq_dse.rtl.synthesis import synthesise
 from syq_dse.rtl.verilog import emit

@@ -27,7 +27,7 @@ from torch import nn
 from syq_dse import network, scheme
 from syq_dse.network import Conv, Dense, Flatten, GlobalAvgPool, MaxPool, Network
 from syq_dse.quant.model import Model
-from syq_dse.search.validation import MALLOC
+from syq_dse.search.process import MALLOC
 from syq_dse.train import recipe
 from syq_dse.train.images import TensorImages
 from syq_dse.train.training import Settings, Training, processes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -135,3 +136,14 @@ def test_quick_commands_load_no_heavy_library(command: str) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "loaded:\n")
     assert done.stdout
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.parent.glob("benchmarks/*.py")), ids=lambda p: p.stem)
+def test_benchmarks_import_what_there_is(path: Path) -> None:
+    """They take too long to be run here; a name that has moved shows all the same."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("syq_dse"):
+            module = importlib.import_module(str(node.module))
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                assert hasattr(module, alias.name) or inner in MODULES, inner
