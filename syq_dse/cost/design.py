@@ -19,6 +19,7 @@ from syq_dse.cost.estimate import (
     choose,
     estimate,
     geometries,
+    least_intervals,
     requant_methods,
     utilization,
 )
@@ -173,7 +174,7 @@ def grid(network: Network, points: int, longest: int | None = None) -> tuple[int
     geos = geometries(network)
     if longest is not None:
         check_interval(network, longest)
-    least, most = timing.fastest_interval(geos), timing.slowest_interval(geos)
+    least, most = max(least_intervals(network).values()), timing.slowest_interval(geos)
     most = min(most, longest) if longest is not None else most
     counts = [cycles(geo, *foldings(geo, "row")) for geo in geos.values()]
     wanted = np.rint(np.geomspace(least, most, points)).clip(least, most)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from syq_dse.cost.counts import Counts
 from syq_dse.cost.folding import Folding, Geometry, RamStyle, ResType, word_channels
 from syq_dse.cost.fpga import Pricing, Resources, resources
@@ -58,8 +60,9 @@ def scale_unit(
     pe: Ints,
     simd: Ints,
     res: ResType,
+    shifts: Sequence[int] | None = None,
 ) -> Resources:
-    counts = scale(geo, layer, bits, pe, simd, res, pricing.family.multiplier)
+    counts = scale(geo, layer, bits, pe, simd, res, pricing.family.multiplier, shifts)
     return resources("scale", counts, pricing)
 
 

@@ -18,7 +18,6 @@ from syq_dse.cost.folding import (
     cycles,
     foldings,
     geometry,
-    lanes,
     least_cycles,
 )
 from syq_dse.cost.fpga import COLUMNS, Pricing, Resources, as_mapping, settled
@@ -79,7 +78,7 @@ def check_interval(network: Network, interval: int) -> None:
     Raises:
         InfeasibleError: names the slowest layer.
     """
-    least = {name: least_cycles(geo) for name, geo in geometries(network).items()}
+    least = least_intervals(network)
     name = max(least, key=lambda n: least[n])
     if interval < least[name]:
         short = least[name] - interval
@@ -87,6 +86,12 @@ def check_interval(network: Network, interval: int) -> None:
             f"{network.name}: an interval of {interval} cycles is {short} less than {name} needs "
             f"with its fastest folding; the least is {least[name]}"
         )
+
+
+def least_intervals(network: Network) -> dict[str, int]:
+    """The least cycles of an image in each layer that sets a limit: engines, pools with padding."""
+    engines = {name: least_cycles(geo) for name, geo in geometries(network).items()}
+    return engines | timing.least_pool_cycles(network)
 
 
 def check_foldings(network: Network, scheme: Scheme, given: Mapping[str, Folding]) -> None:
@@ -150,6 +155,7 @@ def estimate(
     written = tensors(network)
     geos = geometries(network)
     queues = timing.queues(network, interval)
+    pools = timing.pool_cycles(network, interval)
     layers = []
     work = {}
     for node in network.nodes:
@@ -162,7 +168,7 @@ def estimate(
             else:
                 out_bits = scheme.bits[out.name]
             queue = queues[node.name, node.inputs[0]]
-            link = lanes(node.out_shape, interval)
+            link = timing.stream_lanes(network, node.name, interval)
             units = engine.engine_units(
                 pricing, geo, layer, bits[0], out, out_bits, queue, link, fold
             )
@@ -172,10 +178,11 @@ def estimate(
         else:
             out_bits = scheme.bits.get(out.name, bits[0])
             links = tuple(queues[node.name, name] for name in node.inputs)
-            link = lanes(node.out_shape, interval)
+            link = timing.stream_lanes(network, node.name, interval)
             units = engine.plain_units(pricing, node, bits, out_bits, links, link)
             fold = None
             taken = max(link_cycles(node, q.lanes) for q in links) if units else 0
+            taken = max(taken, pools.get(node.name, 0))
         if units:
             layers.append(
                 LayerCost(
@@ -247,7 +254,8 @@ def _cheapest(
     queue = queues[node.name, node.inputs[0]]
     shared = engine.window_unit(pricing, geo, bits, pe, simd)
     shared = shared + engine.input_unit(pricing, geo, bits, queue, pe, simd)
-    shared = shared + engine.output_unit(pricing, out_bits, pe, lanes(node.out_shape, interval))
+    link = timing.stream_lanes(network, node.name, interval)
+    shared = shared + engine.output_unit(pricing, out_bits, pe, link)
     by_res: dict[ResType, Resources] = {}
     for res in engine.res_types(pricing):
         mac = engine.mac_unit(pricing, geo, layer, bits, pe, simd, res)

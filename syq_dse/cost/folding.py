@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -203,11 +204,14 @@ def check(geo: Geometry, granularity: str, name: str, fold: Folding) -> None:
         raise InputError(f"folding.{name}.ram_style: only dense layers stream from dram")
 
 
-def lanes(shape: Shape, interval: int) -> int:
+def lanes(shape: Shape, interval: int, keeps_up: Callable[[int], bool] = lambda n: True) -> int:
     """Channels that a stream carries a cycle, so that one image passes within the interval.
 
     A divisor of the channels, or whole pixels: then a divisor of a row of them. The least that
     keeps up; the most there is where none does.
+
+    Args:
+        keeps_up: whether those who read so many channels a cycle keep up, too.
     """
     legal = [*divisors(shape.c), *(shape.c * d for d in divisors(shape.w)[1:])]
-    return next((n for n in legal if shape.size // n <= interval), legal[-1])
+    return next((n for n in legal if shape.size // n <= interval and keeps_up(n)), legal[-1])

@@ -116,7 +116,7 @@ def of_design(
         out = written[name]
         out_bits = scheme.bits.get(out.name, bits[0])
         if not node.has_weights:
-            sink = folding.lanes(node.out_shape, interval)
+            sink = timing.stream_lanes(network, node.name, interval)
             if isinstance(node.layer, Add):
                 for width, link in zip(bits, links, strict=True):
                     if link.lanes != sink:
@@ -140,6 +140,6 @@ def of_design(
             yield name, "scale", scale(geo, layer, bits[0], fold)
         if out.kind != "result":
             yield name, "requant", requant(geo, acc, out_bits, fold)
-        sink = folding.lanes(node.out_shape, interval)
+        sink = timing.stream_lanes(network, node.name, interval)
         if sink != fold.pe:
             yield name, "fifo", converter(acc if out.kind == "result" else out_bits, fold.pe, sink)

@@ -120,7 +120,30 @@ class EnergyPrices:
 def load_lut(family: str) -> LutPrices:
     """The LUT prices of a device family."""
     path = catalogue.find("calibration", family, "hwmodels", ("calibration",))
-    return records.load(path, LutPrices)
+    remedy = f"remedy: install syq-dse again, or `syq-dse calibrate --family {family}`"
+    try:
+        found = records.load(path, LutPrices)
+        _check_calibration(found, family)
+    except InputError as error:
+        raise InputError(f"{error}; {remedy}") from None
+    return found
+
+
+def _check_calibration(found: LutPrices, family: str) -> None:
+    """What `syq-dse calibrate` leaves, and a slip of the pen does not."""
+    place = f"{family}.toml"
+    if found.family != family:
+        raise InputError(f"{place}: family must be '{family}', got '{found.family}'")
+    if found.status == "uncalibrated":
+        return
+    if not found.tool:
+        raise InputError(f"{place}: tool must say what synthesised the units, got ''")
+    for name, unit in found.units.items():
+        for what in ("valid", "error"):
+            if not getattr(unit, what):
+                raise InputError(f"{place}: units.{one_line(name)}.{what}: must not be empty")
+        if not any(max(pair) for pair in unit.lut.values()):
+            raise InputError(f"{place}: units.{one_line(name)}.lut: prices must not all be 0")
 
 
 @cache

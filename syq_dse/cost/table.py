@@ -21,7 +21,6 @@ from syq_dse.cost.folding import (
     ResType,
     cycles,
     foldings,
-    lanes,
 )
 from syq_dse.cost.fpga import COLUMNS, HALVES, Pricing, Resources, settled
 from syq_dse.cost.integers import Ints, ints
@@ -125,7 +124,7 @@ class Table:
         found = {}
         for node in self.network.nodes:
             if not node.has_weights:
-                delays = ints([timing.delay(node, t) for t in self.intervals])
+                delays = ints([timing.delay(self.network, node, t) for t in self.intervals])
                 found[node.name] = delays if (delays != delays[0]).any() else delays[0]
         return found
 
@@ -229,10 +228,10 @@ def build(
             result = out.kind == "result"
             touched = (source.name,) if result else (source.name, out.name)
             links = [
-                (q[node.name, node.inputs[0]], lanes(node.out_shape, t))
+                (q[node.name, node.inputs[0]], timing.stream_lanes(network, node.name, t))
                 for q, t in zip(queues, intervals, strict=True)
             ]
-            waits = [timing.delay(node, t) for t in intervals]
+            waits = [timing.delay(network, node, t) for t in intervals]
             key = (
                 geos[node.name],
                 out.kind,
@@ -398,7 +397,7 @@ def _plain_factor(
         value = {name: bits[name][i] for name, i in zip(touched, index[2:], strict=True)}
         links = tuple(queues[index[0]][node.name, name] for name in node.inputs)
         read = tuple(value[name] for name in sources)
-        link = lanes(node.out_shape, intervals[index[0]])
+        link = timing.stream_lanes(network, node.name, intervals[index[0]])
         units = engine.plain_units(pricing, node, read, value.get(out.name, read[0]), links, link)
         if units:
             rows[index][:CYCLES] = settled(np.sum(list(units.values()), axis=0))

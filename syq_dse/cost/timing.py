@@ -9,6 +9,7 @@ import numpy as np
 
 from syq_dse.cost.folding import Geometry, lanes, least_cycles, words_a_pixel
 from syq_dse.cost.integers import Ints, cdiv, clog2, ints
+from syq_dse.cost.units import pool as pools
 from syq_dse.network import (
     INPUT,
     Add,
@@ -67,14 +68,14 @@ def stages(node: Node) -> int:
     return QUEUE_STAGES + ENGINE_STAGES + int(clog2(node.fan_in))
 
 
-def delay(node: Node, interval: int) -> int:
+def delay(network: Network, node: Node, interval: int) -> int:
     """Cycles from the first input pixel to the first output pixel, an engine's own work apart.
 
     The results of an engine's last PEs leave in words of as many channels as the stream has.
     """
     words = 0
     if node.has_weights:
-        words = int(cdiv(node.out_shape.c, lanes(node.out_shape, interval))) - 1
+        words = int(cdiv(node.out_shape.c, stream_lanes(network, node.name, interval))) - 1
     return lag(node) * pixel_period(node.in_shape.pixels, interval) + stages(node) + words
 
 
@@ -121,7 +122,7 @@ def latency(network: Network, interval: int, engine_work: Mapping[str, int]) -> 
     arrival = {INPUT: pixel_period(network.input_shape.pixels, interval)}
     for node in network.nodes:
         start = max(arrival[name] for name in node.inputs)
-        arrival[node.name] = start + delay(node, interval) + engine_work.get(node.name, 0)
+        arrival[node.name] = start + delay(network, node, interval) + engine_work.get(node.name, 0)
     return arrival[network.nodes[-1].name] + tail(network, interval)
 
 
@@ -142,11 +143,12 @@ class Queue:
 def queues(network: Network, interval: int) -> dict[tuple[str, str], Queue]:
     """The queue of every (layer, tensor that it reads), deep enough that no path waits.
 
-    Two things make a stream wait. A pool of stride s writes a row in 1 / s of its time, so its
-    readers' queues hold the pixels that come early. And where two paths meet, the shorter one's
-    queue holds the pixels that pass while the longer one fills its line buffers: the true
-    difference of their lags from where they part, and for each engine on the longer path the pixel
-    in work. It holds for every folding that meets the interval.
+    Three things make a stream wait. A pool writes nothing in the first rows of an image, and what
+    it writes then comes faster than on average: its readers' queues hold the pixels that come
+    early. A pool whose windows end in the padding behind the image reads nothing in that time. And
+    where two paths meet, the shorter one's queue holds the pixels that pass while the longer one
+    fills its line buffers: the true difference of their lags from where they part, and for each
+    engine on the longer path the pixel in work. It holds for every folding that meets the interval.
     """
     found = {}
     passed = _passed(network)
@@ -155,10 +157,12 @@ def queues(network: Network, interval: int) -> dict[tuple[str, str], Queue]:
         for name in node.inputs:
             shape = stream_shape(network, name)
             width = stream_lanes(network, name, interval)
-            early = (
-                0 if isinstance(node.layer, (MaxPool, AvgPool, Flatten)) else burst(network, name)
-            )
+            paced = not isinstance(node.layer, (MaxPool, AvgPool, GlobalAvgPool, Flatten))
+            pause = pools.pause(node, width) if isinstance(node.layer, MaxPool) else 0
+            early = burst(network, name) if paced or pause else 0
             words = 2 + int(cdiv(early * shape.c, width))
+            if pause:  # the pixel in work, too
+                words += int(cdiv(pause * shape.size, width * interval) + cdiv(shape.c, width))
             if spans:
                 last = max(latest for _, latest in spans.values())
                 waiting = int(cdiv((last - spans[name][0]) * shape.pixels, interval)) + 1 + early
@@ -176,8 +180,7 @@ def burst(network: Network, tensor: str) -> int:
         return 0
     node = network.by_name[tensor]
     if isinstance(node.layer, (MaxPool, AvgPool)):
-        width = node.out_shape.w
-        return width - width // node.stride + burst(network, node.inputs[0]) // node.stride
+        return pools.early(node) + burst(network, node.inputs[0]) // node.stride
     if isinstance(node.layer, (Flatten, Add)):
         return min(burst(network, name) for name in node.inputs)
     return 0
@@ -225,15 +228,52 @@ def stream_lanes(network: Network, tensor: str, interval: int) -> int:
         node = network.by_name[tensor]
         if isinstance(node.layer, (Flatten, MaxPool, AvgPool, GlobalAvgPool)):
             return stream_lanes(network, node.inputs[0], interval)
-    return lanes(network.shape_of(tensor), interval)
+    slow = [node for node in _pools_behind(network, tensor) if node.pad != (0, 0)]
+    return lanes(
+        network.shape_of(tensor),
+        interval,
+        lambda n: all(pools.cycles(node, n) <= interval for node in slow),
+    )
+
+
+def _pools_behind(network: Network, tensor: str) -> list[Node]:
+    """The pools that read a tensor's words, or those of another pool behind it."""
+    found = []
+    for node in network.nodes:
+        if tensor in node.inputs and isinstance(
+            node.layer, (Flatten, MaxPool, AvgPool, GlobalAvgPool)
+        ):
+            if not isinstance(node.layer, Flatten):
+                found.append(node)
+            found.extend(_pools_behind(network, node.name))
+    return found
+
+
+def pool_cycles(network: Network, interval: int) -> dict[str, int]:
+    """Cycles of an image in each pool."""
+    return {
+        node.name: pools.cycles(node, stream_lanes(network, node.name, interval))
+        for node in network.nodes
+        if isinstance(node.layer, (MaxPool, AvgPool, GlobalAvgPool))
+    }
 
 
 def stream_cycles(network: Network, interval: int) -> int:
-    """Cycles that the slowest stream between two layers takes for one image."""
+    """Cycles that the slowest stream between two layers, or pool, takes for one image."""
     read = {name for node in network.nodes for name in node.inputs}
-    return max(
+    streams = (
         stream_shape(network, name).size // stream_lanes(network, name, interval) for name in read
     )
+    return max(*streams, *pool_cycles(network, interval).values(), 0)
+
+
+def least_pool_cycles(network: Network) -> dict[str, int]:
+    """The least cycles of an image in each pool: a pixel a word, and the padding's time."""
+    return {
+        node.name: pools.cycles(node, node.in_shape.c)
+        for node in network.nodes
+        if isinstance(node.layer, (MaxPool, AvgPool, GlobalAvgPool)) and node.pad != (0, 0)
+    }
 
 
 def fastest_interval(geometries: Mapping[str, Geometry]) -> int:

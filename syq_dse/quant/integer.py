@@ -513,8 +513,10 @@ def _draw_weights(node: Node, layer: LayerScheme, rng: np.random.Generator) -> L
     mantissas = np.ones(count, np.int64)
     if count > 1 and layer.scale == "fixed8":
         mantissas = rng.integers(1, MANTISSA_MAX + 1, count, dtype=np.int64)
-    elif count > 1:
-        mantissas = np.int64(1) << rng.integers(0, EXPONENTS, count, dtype=np.int64)
+    elif count > 1:  # powers of two below the largest of the layer, which has the largest
+        exponents = rng.integers(0, EXPONENTS, count)
+        exponents[rng.integers(count)] = EXPONENTS - 1
+        mantissas = np.int64(1) << exponents
     return LayerIntegers(codes=codes, mantissas=mantissas)
 
 

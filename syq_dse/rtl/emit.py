@@ -65,8 +65,24 @@ def manifest(network: Network, engines: Sequence[Engine]) -> list[dict[str, Any]
         name = identifier(engine.layer)
         entries.append(_entry(name, engine.layer, "engine", {}, engine.estimate))
     total = {column: sum(engine.estimate[column] for engine in engines) for column in COLUMNS}
-    entries.append(_entry(top_name(network), None, "network", {}, total))
+    ends = _ends(network, engines)
+    entries.append(_entry(top_name(network), None, "network", ends, total))
     return entries
+
+
+def _ends(network: Network, engines: Sequence[Engine]) -> dict[str, int | str]:
+    """Lanes and bits of the words of the image and of the result."""
+    queue = next(one.inputs[INPUT][0] for one in engines if INPUT in one.inputs)
+    reader = next(one.chain[0].parameters for one in engines if INPUT in one.inputs)
+    s_bits = int(reader["bits"] if "bits" in reader else reader["a_bits"])
+    last = engines[-1].chain[-1]
+    m_lanes = int(last.parameters["to_lanes" if "to_lanes" in last.parameters else "pe"])
+    return {
+        "s_lanes": len(queue.hardware.s_data) // s_bits,
+        "s_bits": s_bits,
+        "m_lanes": m_lanes,
+        "m_bits": len(last.hardware.m_data) // m_lanes,
+    }
 
 
 def _entry(

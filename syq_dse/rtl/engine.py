@@ -199,7 +199,7 @@ class _Builder:
         if out.kind != "result":
             out_bits = self.scheme.bits[out.name]
             chain.append(self._requant(geo, acc, out, out_bits, fold, of))
-        link = folding.lanes(node.out_shape, self.interval)
+        link = timing.stream_lanes(self.network, node.name, self.interval)
         chain += self._convert("convert_out", out_bits, fold.pe, link)
         return Engine(
             layer=node.name,
@@ -256,7 +256,10 @@ class _Builder:
                 family=self.pricing.family,
             ),
             parameters.scale(geo, layer, bits, fold),
-            engine.scale_unit(self.pricing, geo, layer, bits, pe, simd, fold.res_type),
+            engine.scale_unit(
+                self.pricing, geo, layer, bits, pe, simd, fold.res_type,
+                mantissas if layer.scale == "shift" else None,
+            ),
         )  # fmt: skip
 
     def _requant(
@@ -314,7 +317,7 @@ class _Builder:
         bits = [self.scheme.bits[t.name] for t in tensors_in]
         out_bits = self.scheme.bits[out.name]
         queues = [self.queues[node.name, name] for name in node.inputs]
-        link = folding.lanes(node.out_shape, self.interval)
+        link = timing.stream_lanes(self.network, node.name, self.interval)
         lanes = link if isinstance(node.layer, Add) else queues[0].lanes
         estimate = engine.plain_units(pricing, node, tuple(bits), out_bits, tuple(queues), link)
         hardware: Unit
@@ -430,7 +433,7 @@ def input_words(
     network: Network, interval: int, bits: int, image: npt.NDArray[np.int64]
 ) -> list[int]:
     """An image of codes, shape (c, h, w), as the words of the network's input stream."""
-    lanes = folding.lanes(network.shape_of(INPUT), interval)
+    lanes = timing.stream_lanes(network, INPUT, interval)
     values = image.transpose(1, 2, 0).reshape(-1, lanes)
     return [sum(int(v) << (bits * i) for i, v in enumerate(row)) for row in values]
 

@@ -98,6 +98,9 @@ def _run(row: Mapping[str, Any], place: str) -> Run:
     ):
         raise InputError(f"{place}: parameters must be numbers and texts, got {parameters!r}")
     made = {name: cells[f"synthesised_{name}"] for name in SYNTHESISED}
+    for name in ("memory_lut", "memory_halves", *(f"counted_{name}" for name in RESOURCES)):
+        if not isinstance(cells[name], int) or cells[name] < 0:
+            raise InputError(f"{place}: {name} must be a number from 0 on, got {cells[name]!r}")
     same = ("run", "seed", "features", "memory_lut", "memory_halves", "estimated_lut")
     data = {
         **{name: row[name] for name in TEXTS},

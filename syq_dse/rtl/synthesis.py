@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from syq_dse import records
-from syq_dse.errors import InputError
+from syq_dse.errors import InputError, one_line
 from syq_dse.rtl import yosys
 
 COMMANDS = {
@@ -43,6 +43,7 @@ LUTRAM = {
 FF = re.compile(r"FD[RSCP]E(_1)?|TRELLIS_FF")
 DSP = re.compile(r"DSP48E[12]|MULT18X18D")
 BRAM18 = {"RAMB18E1": 1, "RAMB18E2": 1, "RAMB36E1": 2, "RAMB36E2": 2, "DP16KD": 1, "PDPW16KD": 1}
+LOGIC = re.compile(r"LUT[1-6]|INV|CCU2C")
 LUT4S = {"LUT4": 1, "CCU2C": 2}
 """What nextpnr-ecp5 counts as LUT4s: a carry cell takes the two of its slice."""
 
@@ -100,7 +101,8 @@ def _run(modules: Mapping[str, str], family: str, timeout_s: float) -> dict[str,
     lines = [f"read_verilog {name}" for name in files if name.endswith(".v")]
     lines += [f"setattr -mod -set keep_hierarchy 1 {' '.join(modules)}"]
     lines += [f"{COMMANDS[family]} -top {top}", f"tee -q -o stat.json {STAT[family]}"]
-    text = yosys.run(lines, files, ["stat.json"], timeout_s)["stat.json"]
+    what = ", ".join(sorted(modules)[:3]) + (", ..." if len(modules) > 3 else "")
+    text = yosys.run(lines, files, ["stat.json"], timeout_s, what)["stat.json"]
     found = {name.removeprefix("\\"): of for name, of in json.loads(text)["modules"].items()}
     return {name: _read(found, name, family) for name in modules}
 
@@ -127,21 +129,24 @@ def own(name: str, text: str) -> str:
 
 
 def _read(modules: Mapping[str, Any], name: str, family: str) -> Synthesis:
-    cells = _cells(modules, name)
-    lutram = sum(LUTRAM.get(cell, 0) * n for cell, n in cells.items())
+    cells = dict(sorted(_cells(modules, name).items()))
+    found = counted(cells)
     if family == "ecp5":
         logic = sum(LUT4S.get(cell, 0) * n for cell, n in cells.items())
     else:
         logic = modules[name]["estimated_num_lc"]  # submodules included
-    return Synthesis(
-        lut=logic + lutram,
-        lutram=lutram,
-        ff=sum(n for cell, n in cells.items() if FF.fullmatch(cell)),
-        dsp=sum(n for cell, n in cells.items() if DSP.fullmatch(cell)),
-        bram18=sum(BRAM18.get(cell, 0) * n for cell, n in cells.items()),
-        uram=cells.get("URAM288", 0),
-        cells=dict(sorted(cells.items())),
-    )
+    return Synthesis(lut=logic + found["lutram"], cells=cells, **found)
+
+
+def counted(cells: Mapping[str, int]) -> dict[str, int]:
+    """What primitives are, LUTs of logic apart."""
+    return {
+        "lutram": sum(LUTRAM.get(cell, 0) * n for cell, n in cells.items()),
+        "ff": sum(n for cell, n in cells.items() if FF.fullmatch(cell)),
+        "dsp": sum(n for cell, n in cells.items() if DSP.fullmatch(cell)),
+        "bram18": sum(BRAM18.get(cell, 0) * n for cell, n in cells.items()),
+        "uram": cells.get("URAM288", 0),
+    }
 
 
 def lut_parts(cells: Mapping[str, int], lut_inputs: int) -> tuple[int, int]:
@@ -177,9 +182,28 @@ def _load(path: Path) -> Synthesis | None:
     if not path.exists():
         return None
     try:
-        return records.load(path, Synthesis)
+        found = records.load(path, Synthesis)
+        wrong = _contradiction(found)
+        if wrong:
+            raise InputError(f"{path.name}: {wrong}")
     except InputError as error:
         raise InputError(f"{error}; delete it to synthesise again") from None
+    return found
+
+
+def _contradiction(found: Synthesis) -> str:
+    """Where the counts of a result are not those of its cells."""
+    for cell, count in found.cells.items():
+        if count < 0:
+            return f"cells.{one_line(cell)} must not be negative, got {count}"
+    for name, count in counted(found.cells).items():
+        if getattr(found, name) != count:
+            return f"{name} must be {count}, which its cells are, got {getattr(found, name)}"
+    logic = {cell: n for cell, n in found.cells.items() if LOGIC.fullmatch(cell)}
+    most = found.lutram + sum(n * LUT4S.get(cell, 1) for cell, n in logic.items())
+    if not found.lutram <= found.lut <= most:
+        return f"lut must be {found.lutram} to {most} by its cells, got {found.lut}"
+    return ""
 
 
 def _save(path: Path, result: Synthesis) -> None:

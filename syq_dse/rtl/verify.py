@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from syq_dse.cost import folding
+from syq_dse.cost import timing
 from syq_dse.errors import InputError
 from syq_dse.network import Network
 from syq_dse.quant import integer
@@ -127,7 +127,7 @@ def simulate_design(
     expected = integer.infer(network, scheme, integers, codes).reshape(images, -1)
     top = emit.top_name(network)
     out = network.nodes[-1].out_shape
-    lanes = folding.lanes(out, interval)
+    lanes = timing.stream_lanes(network, network.nodes[-1].name, interval)
     width = len(engines[-1].chain[-1].hardware.m_data) // lanes
     # images follow each other: the interval is that of the steady state
     stream = [*codes, *codes[:FOLLOWING]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,32 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made: {error.strerror}") from None
+    _remove_design(folder)
     for name, text in texts.items():
         records.write_text(folder / name, text)
     integer_file.save(folder / "integers.safetensors", found)
-    records.write_json(folder / "manifest.json", listed)
+    records.write_json(folder / MANIFEST, listed)
     return listed
+
+
+MANIFEST = "manifest.json"
+
+
+def _remove_design(folder: Path) -> None:
+    """The files of another design: who reads all of a folder would read both.
+
+    The manifest goes first, so that what is left of an interrupted one has none.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return
+    try:
+        listed = json.loads(manifest.read_text(encoding="utf-8"))
+        names = {Path(str(entry["file"])).name for entry in listed}
+    except (OSError, ValueError, TypeError, KeyError):
+        raise InputError(f"{manifest}: is no manifest of a design; give another folder") from None
+    try:
+        for path in (manifest, *(folder / name for name in sorted(names))):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}") from None

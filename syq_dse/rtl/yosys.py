@@ -31,8 +31,12 @@ def run(
     files: Mapping[str, str],
     results: Sequence[str],
     timeout_s: float = TIMEOUT_S,
+    what: str = "",
 ) -> dict[str, str]:
     """Run passes in a folder with `files`, and return the text of `results`.
+
+    Args:
+        what: modules that it works on, for messages.
 
     Raises:
         InputError: pyosys is not installed, a pass fails, or time runs out.
@@ -53,7 +57,7 @@ def run(
             )
         except subprocess.TimeoutExpired:
             raise InputError(
-                f"yosys: {passes[-1]}: exceeded its time limit of {timeout_s:g} s; "
+                f"yosys: {what or passes[-1]}: exceeded its time limit of {timeout_s:g} s; "
                 "raise --timeout, or fold the unit more"
             ) from None
         if done.returncode or not (place / "finished").exists():
@@ -64,7 +68,13 @@ def run(
             reason = next((line for line in lines if "ERROR" in line), lines[-1] if lines else "")
             if "No module named 'pyosys'" in done.stderr:
                 raise InputError(MISSING)
-            raise InputError(f"yosys: {reason.strip()}, exit code {done.returncode}")
+            remedy = ""
+            if "ImportError" in reason:
+                remedy = "; remedy: pip install --force-reinstall pyosys"
+            raise InputError(
+                f"yosys: {what + ': ' if what else ''}{reason.strip()}, "
+                f"exit code {done.returncode}{remedy}"
+            )
         return {name: (place / name).read_text(encoding="utf-8") for name in results}
 
 

@@ -121,7 +121,9 @@ def test_the_delay_of_an_engine_is_an_upper_bound(
     width = lanes(first.out_shape, interval)
     pixel = -(-first.out_shape.c // width)
     _, taken = trace(Chained(built), words, pixel)
-    bound = timing.pixel_period(first.in_shape.pixels, interval) + timing.delay(first, interval)
+    bound = timing.pixel_period(first.in_shape.pixels, interval) + timing.delay(
+        net, first, interval
+    )
     bound += int(timing.busy(geo, fine.granularity, ints(fold.pe), ints(fold.simd)))
     assert taken[-1] + 1 <= bound
 

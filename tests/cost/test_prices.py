@@ -126,6 +126,34 @@ def test_message_for_a_wrong_price_of_energy(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "instead", "message"),
+    [
+        ('family = "xcup"', 'family = "ecp5"', "family must be 'xcup', got 'ecp5'"),
+        ("tool = ", 'tool = "" # ', "tool must say what synthesised the units, got ''"),
+        ("valid = {", "valid = {} # {", "units.window.valid: must not be empty"),
+        ("error = {", "error = {} # {", "units.window.error: must not be empty"),
+        ("runs = 100", "runs = x", "does not parse as TOML"),
+    ],
+)
+def test_a_calibration_that_is_none_is_refused_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, instead: str, message: str
+) -> None:
+    text = (CALIBRATION / "xcup.toml").read_text("utf-8")
+    assert line in text
+    path = tmp_path / "xcup.toml"
+    path.write_text(text.replace(line, instead, 1))
+    monkeypatch.setattr(prices.catalogue, "find", lambda *_: path)
+    prices.load_lut.cache_clear()
+    try:
+        with pytest.raises(InputError) as caught:
+            prices.load_lut("xcup")
+    finally:
+        prices.load_lut.cache_clear()
+    assert message in str(caught.value)
+    assert str(caught.value).endswith("or `syq-dse calibrate --family xcup`")
+
+
 def test_not_a_number_is_no_price() -> None:
     with pytest.raises(InputError, match=r"^lut\.unit must not be negative, got nan$"):
         UnitPrices(lut={"unit": (1.0, float("nan"))})

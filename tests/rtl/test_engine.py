@@ -9,8 +9,9 @@ import pytest
 
 from syq_dse import network, records, target
 from syq_dse.cost import design, parameters
-from syq_dse.cost.estimate import choose, estimate, requant_methods
+from syq_dse.cost.estimate import choose, estimate, least_intervals, requant_methods
 from syq_dse.cost.fpga import pricing
+from syq_dse.errors import InfeasibleError
 from syq_dse.quant import integer
 from syq_dse.rtl import emit, engine, verify
 
@@ -69,6 +70,47 @@ def test_a_network_gives_what_integers_give(
     listed = emit.manifest(net, built)
     assert {entry["file"] for entry in listed} == set(texts)
     assert records.plain(listed) == listed
+
+
+POOLED = """
+name = "pooled"
+provenance = "made up"
+classes = 3
+input = [2, 9, 11]
+recipe = { dataset = "mnist" }
+layers = [
+  { name = "conv1", op = "conv", c_out = 4, k = 3, pad = 1 },
+  { name = "pool1", op = "max_pool", k = 3, stride = 1, pad = 1 },
+  { name = "conv2", op = "conv", c_out = 4, k = 3 },
+  { name = "pool2", op = "max_pool", k = 3, stride = 1 },
+  { name = "flat", op = "flatten" },
+  { name = "dense", op = "dense", c_out = 3, batch_norm = false, relu = false },
+]
+"""
+
+
+@pytest.mark.parametrize("slower", [1, 1.3, 2, 5])
+def test_the_interval_counts_the_padding_of_pools(tmp_path: Path, slower: float) -> None:
+    """And queues hold what a pool that writes late writes at once."""
+    (tmp_path / "pooled.toml").write_text(POOLED)
+    net = network.load(str(tmp_path / "pooled.toml"))
+    prices = pricing(target.load("zcu102"))
+    scheme = design.uniform(net, "binary,2,layer").scheme
+    limits = least_intervals(net)
+    least = max(limits.values())
+    assert limits["pool1"] == 9 * 12 + 11 - 1
+    interval = round(slower * least)
+    chosen = choose(prices, net, scheme, interval)
+    integers = integer.draw(net, scheme, 7, requant_methods(prices, net, scheme, chosen))
+    built = engine.build(prices, net, scheme, interval, chosen, integers)
+    texts = emit.files(net, built)
+    found = verify.simulate_design(net, scheme, interval, built, texts, integers, images=8)
+    cost = estimate(prices, net, scheme, interval, chosen)
+    assert found.interval_cycles == cost.interval_cycles <= interval
+    assert found.latency_cycles <= cost.latency_cycles
+    slowest = max(limits, key=lambda name: limits[name])
+    with pytest.raises(InfeasibleError, match=f"is 1 less than {slowest} needs"):
+        choose(prices, net, scheme, least - 1)
 
 
 def test_weights_from_outside_come_in_on_their_streams(tmp_path: Path) -> None:

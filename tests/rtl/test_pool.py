@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syq_dse.cost.integers import code_range, divisors, signed_digits
+from syq_dse.cost.units import pool as counts
 from syq_dse.cost.units.pool import Gain, mean_gain, multiples
 from syq_dse.network import AvgPool, GlobalAvgPool, MaxPool, Node, Shape
 from syq_dse.rtl import pool
@@ -186,6 +187,21 @@ def test_a_pool_takes_a_word_a_cycle(node: Node, lanes: int) -> None:
     unit = pool.MaxPool(node, bits=4, signed=False, lanes=lanes, style="block", family=FAMILY)
     cycles = check(unit, node, 4, 4, False, lanes, (1.0, 1.0), 1, None, images=4)
     assert cycles <= 4 * node.in_shape.size // lanes + 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(geometries(mean=False), st.data())
+def test_the_cycles_of_an_image_are_those_that_are_counted(node: Node, data: st.DataObject) -> None:
+    """Windows that end in the padding behind a row or the image take its time."""
+    lanes = data.draw(st.sampled_from(divisors(node.in_shape.c)))
+    counted = counts.cycles(node, lanes)
+    taken = []
+    for images in (3, 6):
+        unit = pool.MaxPool(
+            node, bits=2, signed=False, lanes=lanes, style="distributed", family=FAMILY
+        )
+        taken.append(check(unit, node, 2, 2, False, lanes, (1.0, 1.0), 0, None, images))
+    assert taken[1] - taken[0] == 3 * counted
 
 
 @given(st.integers(1, (1 << 16) - 1))

@@ -52,6 +52,18 @@ def test_results_are_kept_and_a_broken_one_is_named(tmp_path: Path) -> None:
     assert first["one"].ff == 1
     (entry,) = tmp_path.glob("*.json")
     assert synthesis.synthesise({"one": text}, "ecp5", tmp_path) == first
+    kept = entry.read_text()
+    for made, edited, message in (
+        ('"ff": 1', '"ff": 7', "ff must be 1, which its cells are, got 7"),
+        ('"dsp": 0', '"dsp": 4000', "dsp must be 0, which its cells are, got 4000"),
+        ('"lut": 1', '"lut": 5000000', r"lut must be 0 to \d+ by its cells, got 5000000"),
+        ('"lut": 1', '"lut": -5', r"lut must be 0 to \d+ by its cells, got -5"),
+        ('"TRELLIS_FF": 1', '"TRELLIS_FF": -1', "cells.TRELLIS_FF must not be negative, got -1"),
+    ):
+        assert made in kept
+        entry.write_text(kept.replace(made, edited))
+        with pytest.raises(InputError, match=f"{message}; delete it to synthesise again"):
+            synthesis.synthesise({"one": text}, "ecp5", tmp_path)
     entry.write_text("{")
     with pytest.raises(InputError, match="delete it to synthesise again"):
         synthesis.synthesise({"one": text}, "ecp5", tmp_path)

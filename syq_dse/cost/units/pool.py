@@ -79,6 +79,17 @@ class Run:
         return max(self.last, self.end) if self.late > 1 else self.last
 
     @property
+    def behind(self) -> int:
+        """Positions of the padding behind the image that take time."""
+        return self.stop - self.last
+
+    def leaves(self, window: int) -> int:
+        """Positions that come before the one with which a window leaves."""
+        ends = window * self.stride + self.k - 1
+        at_last = self.late == 1 and window == self.windows - 1
+        return (min(ends, self.last) if at_last else ends) - self.pad
+
+    @property
     def shared(self) -> bool:
         """Whether the running result itself is what leaves: one word, one window at a time."""
         return self.depth == 1 and self.slots == 1 and not self.overlaps
@@ -216,6 +227,74 @@ def steps(node: Node, lanes: int) -> tuple[Step, ...]:
         Run(length=n, k=k, stride=stride, pad=pad[0], windows=windows, depth=depth)
         for n, windows, depth in axes
     )
+
+
+def cycles(node: Node, lanes: int) -> int:
+    """Cycles that an image takes in a pool whose words have `lanes` channels.
+
+    A word a cycle; and where windows end in the padding behind a row or the image, the time of that
+    padding too, in which nothing is read.
+    """
+    axes = _axes(node, lanes)
+    if axes is None:
+        return node.in_shape.size // lanes
+    columns, rows = axes
+    words = max(1, node.in_shape.c // lanes)
+    return rows.length * (columns.length + columns.behind) * words + _stop(columns, rows, words)
+
+
+def pause(node: Node, lanes: int) -> int:
+    """Cycles without reading between the last row of an image and the next one's, at most."""
+    axes = _axes(node, lanes)
+    if axes is None:
+        return 0
+    columns, rows = axes
+    words = max(1, node.in_shape.c // lanes)
+    return columns.behind * words + _stop(columns, rows, words)
+
+
+def early(node: Node) -> int:
+    """Pixels that a pool writes before their time, where all are read at one pace.
+
+    The pool reads at one pace and writes none in the first rows of an image; the reader's queue
+    holds what then comes faster than on average.
+    """
+    shape, out = node.in_shape, node.out_shape
+    if isinstance(node.layer, GlobalAvgPool):
+        return 0
+    columns, rows = (
+        Run(length=n, k=node.k, stride=node.stride, pad=node.pad[0], windows=windows, depth=1)
+        for n, windows in ((shape.w, out.w), (shape.h, out.h))
+    )
+    row = columns.length + columns.behind
+    down, across = (
+        np.array([axis.leaves(window) for window in range(axis.windows)])
+        for axis in (rows, columns)
+    )
+    times = (row * down[:, None] + across).ravel()
+    read = times * out.pixels / (row * (rows.length + rows.behind))
+    written = np.arange(out.pixels)
+    return int(np.ceil((written + 1 - read).max() - (written - read).min())) - 1
+
+
+def _axes(node: Node, lanes: int) -> tuple[Run, Run] | None:
+    """The steps along a row and along the rows, where it is made of these."""
+    match steps(node, lanes):
+        case (Run() as columns, Run() as rows):
+            return columns, rows
+    return None
+
+
+def _stop(columns: Run, rows: Run, words: int) -> int:
+    """Cycles that the rows' step, in the padding behind the image, keeps the other one from work.
+
+    That goes on with the next image until it has a second result that it cannot hand over.
+    """
+    first = columns.leaves(0)
+    row = (columns.length + columns.behind) * words
+    gap = row if columns.windows == 1 else columns.leaves(1) - first
+    alone = gap - 1 if words == 1 else 0
+    return max(0, rows.behind * columns.windows * words - first * words - alone)
 
 
 def _whole(length: int, k: int, stride: int, windows: int, words: int) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -69,12 +70,17 @@ def scale(
     simd: Ints,
     res_type: ResType,
     multiplier: tuple[int, int],
+    shifts: Sequence[int] | None = None,
 ) -> Counts:
     """Counts of the multipliers (or shifters) of row- and pixel-wise scaling; none for the rest.
 
     While SIMD stays within a subgroup (c_in for pixel, k * c_in for row), a PE has a partial sum
     every subgroup / SIMD cycles, and that many PEs share a multiplier. Past that each PE has one
     for each subgroup that it reads at once.
+
+    Args:
+        shifts: the exponents of a `shift` scale, of one folding whose results are known; where all
+            are at work at once bits that no result has need no register.
     """
     if not layer.multiplies_partial_sums:
         return Counts(lut={}, ff=pe * 0)
@@ -83,6 +89,11 @@ def scale(
     uses = geo.positions * geo.c_out * shape.entries
     logic = _shifters if layer.scale == "shift" else _multipliers
     lut, ff, dsp, table = logic(shape, pe, res_type == "dsp", multiplier[0])
+    if shifts is not None and layer.scale == "shift" and int(shape.at_once.max()) == len(shifts):
+        g = shared(pe, shape.period)
+        tree, width = _known_tree(shape.partial, shape.total, sorted(shifts))
+        lut["adder_bits"] = pe // g * tree
+        ff = ff - (2 * pe - pe // g) * (shape.total - width)
     return Counts(
         lut=lut,
         ff=ff,
@@ -169,6 +180,26 @@ def _shifted_tree(operands: int, partial: int, total: int) -> int:
         row = [sum(pair) for pair in pairs] + row[2 * len(pairs) :]
         width += 1
     return round(bits)
+
+
+def _known_tree(partial: int, total: int, shifts: Sequence[int]) -> tuple[int, int]:
+    """Adder bits of a tree over partial sums shifted by constants, and bits of its result.
+
+    A sum of two is as wide as they are, without the lowest bits of the one that the shift of the
+    other leaves alone; the last carry is its last bit. Of the result the lowest bits, that all
+    shifts leave 0, have no register, and those that repeat its sign have none beyond the width of
+    the tree, whose levels are as wide as their widest sum.
+    """
+    row = [(partial + shift, shift) for shift in shifts]  # widths, and zeros below
+    width, bits = max(row)[0], 0
+    while len(row) > 1:
+        joined = []
+        for (a, low), (b, high) in zip(row[::2], row[1::2], strict=False):
+            bits += min(max(a, b), total) - max(low, high)
+            joined.append((max(a, b) + 1, min(low, high)))
+        row = joined + row[2 * len(joined) :]
+        width += 1
+    return bits, min(width, total) - min(shifts)
 
 
 def _sizes(shape: ScaleShape, pe: Ints) -> tuple[Ints, Ints, Ints]:
