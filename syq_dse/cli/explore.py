@@ -24,7 +24,9 @@ from syq_dse.errors import InputError
 @click.option("--limit", type=float, help="Most of each resource to fill, 0 to 1.  [0.8]")
 @click.option("--clock", "clock_mhz", type=float, help="Clock [MHz].  [the board's]")
 @click.option("--profile", help="Sensitivity profile, or none.  [the network's, where shipped]")
-@click.option("--sampler", help="exact, nsga2, nsga3, tpe, gp or random.  [exact]")
+@click.option("--sampler", help="exact, nsga2, nsga3, tpe, gp, random or all.  [exact]")
+@click.option("--unseeded", is_flag=True, help="Do not start samplers from the exact front.")
+@click.option("--repeats", type=int, help="Seeds of each sampler with --sampler all.  [5]")
 @click.option("--trials", type=int, help="Designs that the sampler proposes.  [2000]")
 @click.option("--seed", type=int, help="Seed of the sampler.  [0]")
 @click.option("--weights", help="Codebooks, with commas.  [binary,ternary,int4,int8]")
@@ -64,6 +66,7 @@ def command(
     dataset: str | None,
     data: Path | None,
     pretrained: Path | None,
+    unseeded: bool,
     **given: Any,
 ) -> None:
     """Search precision and granularity; leave a run folder with a Pareto front.
@@ -79,13 +82,15 @@ def command(
     \b
     Example: syq-dse explore --network cnv --target pynq-z1 --bits 1,2,4 --fps 1000
     """
-    from syq_dse.report import front_plot
+    from syq_dse.report import front_plot, sampler_plot
     from syq_dse.search import loop, run
     from syq_dse.search.trainer import Workers
     from syq_dse.search.trainings import Options
 
     if resume and out is None:
         raise click.UsageError("--resume needs the run's folder: --out runs/NAME")
+    if unseeded:
+        given["seeded"] = False
     study = _study(study_file, given, out if resume else None)
     net, board = network.load(study.network), target.load(study.target)
     folder = out or run.free_folder(Path("runs"), f"{net.name}-{board.name}")
@@ -107,6 +112,8 @@ def command(
                 workers = Workers(jobs=count, storage=storage)
                 made = loop.improve(folder, budget, workers, options, progress)
             front_plot.draw_run(folder, folder)
+            if study.sampler == "all":
+                sampler_plot.draw(folder)
     except BaseException as error:
         if not interrupted(error):
             raise
@@ -213,6 +220,27 @@ def _print_quality(summary: dict[str, Any]) -> None:
     exact = "exact front of the priced space"
     near = "near-exact front of the priced space (further objectives at a grid of bounds)"
     print_text(f"{exact if summary['exact'] else near}, hypervolume {whole:.6g}")
+    if "samplers" in summary:
+        print_table(
+            [
+                {
+                    "sampler": row["sampler"],
+                    "designs": row["designs"],
+                    "seconds": row["seconds"],
+                    "hypervolume": row["share"],
+                    "least": row["least"],
+                    "most": row["most"],
+                }
+                for row in summary["samplers"]
+            ],
+            {"seconds": 1, "hypervolume": 4, "least": 4, "most": 4},
+        )
+        first = summary["samplers"][0]
+        start = "from the exact front" if first["seeded"] else "from nothing"
+        print_text(
+            f"hypervolume of a sampler's own designs in parts of the exact front's: median, least "
+            f"and most of {first['seeds']} seeds, {start}; samplers.csv has every generation"
+        )
     if "trials" in summary and whole:
         alone, merged = (summary[f"hypervolume_{part}"] / whole for part in ("sampler", "merged"))
         print_text(

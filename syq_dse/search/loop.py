@@ -10,6 +10,7 @@ kept, and marked.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,8 @@ from syq_dse.accuracy.sensitivity import Sensitivity
 from syq_dse.cost.integers import Ints
 from syq_dse.errors import InputError
 from syq_dse.scheme import Scheme
-from syq_dse.search import losses, run, trainings, validation
+from syq_dse.search import losses, run, samplers, trainings, validation
+from syq_dse.search import storage as storages
 from syq_dse.search.front import (
     Front,
     Progress,
@@ -153,6 +155,7 @@ def improve(
             raise
         finally:
             _write(folder, front, study, state)
+        _record(folder, workers, state, progress)
         return sum(len(one.top1) for one in state.measured)
 
 
@@ -313,6 +316,29 @@ def _expected(problem: Problem, designs: Sequence[Sequence[int]]) -> Floats:
         return np.empty((0, len(problem.goals.objectives)))
     found, prices = price_all(problem, designs)
     return problem.minimised(problem.values(found, prices))
+
+
+def _record(folder: Path, workers: Workers, state: State, progress: Progress | None) -> None:
+    """Points that were trained, as trials of the run's study: each once, as first measured."""
+    place = workers.storage or folder / run.JOURNAL
+    name = folder.absolute().name
+    store = storages.open_study(storages.connect(place), name, samplers.directions(state.problem))
+    had = {
+        json.dumps(trial.params, sort_keys=True)
+        for trial in store.study.get_trials(deepcopy=False)
+        if trial.user_attrs.get("source") == MEASURED
+    }
+    if not state.measured:
+        return
+    designs, _ = price_all(state.problem, [one.document["design"] for one in state.measured])
+    means = [one.mean for one in state.measured]
+    trials = samplers.frozen_trials(state.problem, designs, MEASURED, measured=means)
+    new = [one for one in trials if json.dumps(one.params, sort_keys=True) not in had]
+    storages.write_trials(store, new, progress)
+
+
+MEASURED = "measured"
+"""Source of trials that were trained."""
 
 
 def _write(folder: Path, before: dict[str, Any], study: Study, state: State) -> None:

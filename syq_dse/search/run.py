@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import tomli_w
 
 import syq_dse
@@ -27,6 +28,7 @@ from syq_dse.cost.fpga import pricing
 from syq_dse.errors import InputError, SyqDseError
 from syq_dse.search import losses, samplers, space
 from syq_dse.search import storage as storages
+from syq_dse.search.comparison import Compared, compare, csv_rows, in_the_end
 from syq_dse.search.front import (
     Front,
     Progress,
@@ -40,6 +42,7 @@ from syq_dse.search.problem import Goals, Problem
 from syq_dse.search.study import NONE, SHIPPED, Study, differences
 
 STUDY, FRONT_CSV, FRONT_JSON, JOURNAL = "study.toml", "front.csv", "front.json", "optuna.journal"
+SAMPLERS_CSV = "samplers.csv"
 POINTS = "points"
 
 VERSION = 1
@@ -68,6 +71,7 @@ class Summary:
     trials: int | None = None
     hypervolume_sampler: float | None = None
     hypervolume_merged: float | None = None
+    samplers: tuple[Compared, ...] | None = None  # where all were compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +210,9 @@ def explore(
         have = storages.count(store)
         seeds = samplers.frozen_trials(problem, front.designs, "exact")
         storages.write_trials(store, seeds[have:], progress)
-        summary, front = _sample(problem, study, front, store, max(0, have - len(seeds)), progress)
+        summary, front = _sample(
+            folder, problem, study, front, store, max(0, have - len(seeds)), progress
+        )
         points = points_of(problem, front)
         write_points(folder, study, problem, points, summary)
         return Result(folder, points, summary)
@@ -246,6 +252,7 @@ def resolved(study: Study) -> Study:
 
 
 def _sample(
+    folder: Path,
     problem: Problem,
     study: Study,
     front: Front,
@@ -264,12 +271,17 @@ def _sample(
     }
     if study.sampler == "exact" or not study.trials:
         return summary, front
+    if study.sampler == "all":
+        found = compare(problem, front, study.trials, study.repeats, study.seeded, progress)
+        rows = pd.DataFrame(csv_rows(found))
+        records.write_text(folder / SAMPLERS_CSV, rows.to_csv(index=False))
+        return summary | {"samplers": records.plain(in_the_end(found))}, front
     proposed = samplers.propose(
         problem,
         study.sampler,
         study.seed,
         study.trials,
-        front.designs,
+        front.designs if study.seeded else front.designs[:0],
         progress,
         _Recorder(store, recorded, progress),
     )

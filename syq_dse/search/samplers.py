@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
+import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -30,6 +31,12 @@ Direction = Literal["minimize", "maximize"]
 
 GENERATION = 50
 """Designs that are proposed, priced and written at once."""
+
+FEW = 10
+"""The same of samplers that learn from each design before the next."""
+
+AT_ONCE = ("nsga2", "nsga3", "random")
+"""Samplers that propose a generation without knowing how its members do."""
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "nsga2": lambda seed: NSGAIISampler(population_size=GENERATION, seed=seed),
@@ -70,12 +77,17 @@ def parameters(table: Table, design: Sequence[int]) -> dict[str, object]:
 
 
 def frozen_trials(
-    problem: Problem, designs: Ints, source: str, sampler: BaseSampler | None = None
+    problem: Problem,
+    designs: Ints,
+    source: str,
+    sampler: BaseSampler | None = None,
+    measured: Sequence[float] | None = None,
 ) -> list[FrozenTrial]:
     """Designs as completed trials, with their limits as constraints.
 
     Args:
         sampler: who is to start from them; a genetic one reads only trials that have a generation.
+        measured: their accuracies, where they were trained.
     """
     genetic = isinstance(sampler, (NSGAIISampler, NSGAIIISampler))
     generation = {f"{type(sampler).__name__}:generation": 0} if genetic else {}
@@ -83,6 +95,8 @@ def frozen_trials(
     prices = price(table, designs)
     values = problem.values(designs, prices)
     excess = problem.excess(designs, prices)
+    if measured is not None and "accuracy" in problem.goals.objectives:
+        values[:, problem.goals.objectives.index("accuracy")] = measured
     spread = distributions(table)
     return [
         create_trial(
@@ -93,7 +107,7 @@ def frozen_trials(
             user_attrs={
                 "source": source,
                 "interval_cycles": int(cycles),
-                "accuracy_source": problem.losses.source,
+                "accuracy_source": problem.losses.source if measured is None else "measured",
             },
             system_attrs=dict(generation),  # create_trial writes into it
         )
@@ -124,20 +138,36 @@ def propose(
     Returns:
         The proposed designs, shape (trials, variables).
     """
+    found: list[Ints] = []
+    done = 0
+    for designs in generations(problem, sampler, seed, trials, seeds):
+        found.append(designs)
+        done += len(designs)
+        if progress:
+            progress(done, trials, sampler)
+        if record:
+            record(frozen_trials(problem, designs, sampler))
+    return np.concatenate([ints([]).reshape(0, len(problem.table.variables)), *found])
+
+
+def generations(
+    problem: Problem, sampler: str, seed: int, trials: int, seeds: Ints
+) -> Iterator[Ints]:
+    """What a sampler proposes, a generation at a time, as `propose` has it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         made = SAMPLERS[sampler](seed)
         study = optuna.create_study(directions=directions(problem), sampler=made)
         study.add_trials(frozen_trials(problem, seeds, "exact", made))
+    together = GENERATION if sampler in AT_ONCE else 1
+    size = GENERATION if sampler in AT_ONCE else FEW
+    for first in range(0, trials, size):
         found: list[list[int]] = []
-        while len(found) < trials:
-            if progress:
-                progress(len(found), trials, sampler)
-            count = min(GENERATION, trials - len(found))
-            found.extend(_generation(problem, study, count))
-            if record:
-                record(frozen_trials(problem, ints(found[-count:]), sampler))
-    return ints(found).reshape(-1, len(problem.table.variables))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            while len(found) < min(size, trials - first):
+                found.extend(_generation(problem, study, min(together, trials - first)))
+        yield ints(found)
 
 
 def _generation(problem: Problem, study: optuna.Study, count: int) -> list[list[int]]:

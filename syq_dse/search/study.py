@@ -10,7 +10,7 @@ from syq_dse.cost.estimate import LIMIT
 from syq_dse.errors import InputError
 from syq_dse.search.space import Space
 
-Sampler = Literal["exact", "nsga2", "nsga3", "tpe", "gp", "random"]
+Sampler = Literal["exact", "nsga2", "nsga3", "tpe", "gp", "random", "all"]
 
 DEFAULT_NETWORK = "fmnist-vgg"
 
@@ -36,10 +36,14 @@ class Study:
     sampler: Sampler = "exact"
     trials: int = 2000  # designs that a sampler proposes after the exact front
     seed: int = 0
+    seeded: bool = True  # whether samplers start from the exact front
+    repeats: int = 5  # seeds of each, where all are compared
 
     def __post_init__(self) -> None:
         if not 0 <= self.trials <= 10_000_000:
             raise InputError(f"trials must be 0 to 10000000, got {self.trials}")
+        if not 1 <= self.repeats <= 1000:
+            raise InputError(f"repeats must be 1 to 1000, got {self.repeats}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be 0 to 4294967295, got {self.seed}")
         if not 0 < self.limit <= 1:

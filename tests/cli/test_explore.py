@@ -279,3 +279,17 @@ def test_a_network_that_changed_under_a_run_is_noticed(
     message = refused("explore", "--resume", "--out", "mine")
     files = f"'{path}', '{workplace / 'bench.toml'}' or the profile"
     assert message == f"mine: {files} has changed since; --out starts a new run"
+
+
+def test_all_samplers_are_compared(cli, workplace: Path) -> None:
+    asked = (*EXPLORE, "--sampler", "all", "--unseeded", "--trials", "20", "--repeats", "2")
+    done = cli(*asked, "--out", "run")
+    assert done.code == 0, done
+    for name in ("nsga2", "nsga3", "tpe", "gp", "random"):
+        assert f"\n{name} " in done.out
+    assert "median, least and most of 2 seeds, from nothing" in " ".join(done.out.split())
+    names = {path.name for path in Path("run").iterdir()}
+    assert {"samplers.csv", "samplers.png", "samplers.svg"} <= names
+    again = cli("explore", "--resume", "--out", "run", "--json")
+    found = json.loads(again.out)["summary"]["samplers"]
+    assert [row["designs"] for row in found] == [20] * 5

@@ -10,8 +10,11 @@ from typing import Any
 
 import moocore
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from syq_dse import network, records, scheme
 from syq_dse.accuracy import predictor, sensitivity
@@ -138,6 +141,18 @@ def test_the_budget_is_spent_and_what_was_measured_stands_on_the_front(
     csv = pd.read_csv(folder / "front.csv")
     assert csv["point"].tolist() == list(rows)
     assert front["points"] != before["points"]
+
+
+def test_the_study_has_what_was_measured(folder: Path, trainer: Trainer) -> None:
+    for trainings in (3, 5, 5):
+        loop.improve(folder, Budget(trainings=trainings), WORKERS, OPTIONS)
+    backend = JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
+    trials = optuna.load_study(study_name="run", storage=backend).trials
+    own = [trial for trial in trials if trial.user_attrs["source"] == "measured"]
+    rows = run.read_front(folder)["points"]
+    measured = [row["accuracy"] for row in rows if row["accuracy_source"] == "measured"]
+    assert sorted(trial.values[0] for trial in own) == sorted(measured) and len(own) == 5
+    assert {trial.user_attrs["accuracy_source"] for trial in own} == {"measured"}
 
 
 def test_dominated_is_what_another_point_beats(folder: Path, trainer: Trainer) -> None:
