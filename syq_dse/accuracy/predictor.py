@@ -257,6 +257,9 @@ def _weights(found: Floats, scales: Floats, layers: int) -> Floats:
 LEAST = (1e-6, 1e-4)
 """Of the deviation and the scatter: far below what images can tell, and above rounding."""
 
+MOST = 100.0
+"""Of both: no accuracy is so far from any other."""
+
 
 def _likeliest(rows: Floats, off: Floats, seeds: Floats) -> tuple[float, float]:
     """The deviation and the scatter of the largest marginal likelihood."""
@@ -272,7 +275,7 @@ def _likeliest(rows: Floats, off: Floats, seeds: Floats) -> tuple[float, float]:
         known = np.square((logs - centre) / (DEVIATION[1], SCATTER[1])).sum()
         return float(whitened @ whitened / 2 + np.log(np.diag(factor)).sum() + known / 2)
 
-    bounds = [(math.log(least), None) for least in LEAST]
+    bounds = [(math.log(least), math.log(MOST)) for least in LEAST]
     found = optimize.minimize(unlikely, centre, method="L-BFGS-B", bounds=bounds)
     deviation, scatter = np.exp(found.x)
     return float(deviation), float(scatter)

@@ -196,3 +196,26 @@ def test_a_choice_that_the_profile_lacks(profile: Sensitivity) -> None:
     message = "the profile of fmnist-vgg has no 4 of conv2; run `profile` again"
     with pytest.raises(InputError, match=message):
         found.accuracy(scheme.uniform(NET, LayerScheme(weights="ternary"), 4))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 12])
+@pytest.mark.parametrize("kind", ["chance", "one", "alike", "none", "all"])
+def test_accuracies_of_any_kind_leave_numbers(profile: Sensitivity, count: int, kind: str) -> None:
+    """Far below what the profile says, scattered, all the same, or without any noise."""
+    rng = np.random.default_rng(count)
+    points = [drawn(rng) for _ in range(count)]
+    weights = true_weights(profile, rng)
+    top1 = {
+        "chance": rng.uniform(0.05, 0.6, count),
+        "one": np.r_[0.1, np.full(count - 1, 0.93)],
+        "alike": np.array([truth(profile, one, weights, 0.93) for one in points]),
+        "none": np.zeros(count),
+        "all": np.ones(count),
+    }[kind]
+    known = [
+        Trained(scheme=one, top1=float(t), seeds=1) for one, t in zip(points, top1, strict=True)
+    ]
+    found = predictor.fit(profile, known)
+    for one in points:
+        accuracy, half = found.accuracy(one)
+        assert math.isfinite(accuracy) and math.isfinite(half) and half >= 0
