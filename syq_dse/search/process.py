@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Process:
 
     popen: subprocess.Popen[str]
     folder: Path
+    processes: int = 1  # of torchrun
     said: str = "..."  # how far it is
     reason: str = ""
     listener: threading.Thread = field(init=False)
@@ -64,8 +66,18 @@ class Process:
 
     def stop(self) -> None:
         """Let it save its state and end."""
-        self.popen.send_signal(signal.SIGINT)
+        for pid in self._trainers():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
         self.popen.wait()
+
+    def _trainers(self) -> list[int]:
+        """The processes that train: torchrun itself would end its own with SIGTERM."""
+        pid = self.popen.pid
+        if self.processes == 1 or self.popen.poll() is not None:
+            return [pid]
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        return [int(child) for child in children] or [pid]
 
     @property
     def killed(self) -> bool:
@@ -111,4 +123,4 @@ def start(arguments: Sequence[str], folder: Path, processes: int = 1) -> Process
         env=environment,
         start_new_session=True,  # Ctrl-C reaches it from here, once
     )
-    return Process(popen, folder)
+    return Process(popen, folder, processes)

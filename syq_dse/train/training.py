@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -610,9 +611,21 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
     signal.signal(signal.SIGINT, note)
     try:
-        yield lambda: asked or (parent != 0 and os.getppid() != parent)
+        yield lambda: asked or (parent != 0 and not _has_parent(parent))
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _has_parent(parent: int) -> bool:
+    """Whether a process started this one, or started the torchrun that did."""
+    own = os.getppid()
+    if own == parent or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return own == parent
+    try:
+        stat = Path(f"/proc/{own}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return int(stat.rpartition(")")[2].split()[1]) == parent
 
 
 def _place() -> tuple[int, int]:

@@ -139,6 +139,19 @@ def test_a_stopped_worker_gives_back_what_it_had(place: Path, cli: Run) -> None:
     assert trials() == [TrialState.FAIL]
 
 
+def test_two_processes_of_torchrun_train_for_a_worker(place: Path, cli: Run) -> None:
+    assert cli(*EXPLORE).code == 0
+    waits = process("validate", "run", "--points", "knee", *FLOAT, "--jobs", "0", cwd=place)
+    until(lambda: trials() == [TrialState.WAITING], waits)
+    work = ("worker", "--study", "run", "--storage", JOURNAL, "--jobs", "1", "--processes", "2")
+    child = process(*work, cwd=place)
+    _, err = waits.communicate()
+    assert waits.returncode == 0, err
+    child.send_signal(signal.SIGTERM)
+    assert "begins in" in child.communicate()[0] and child.returncode == 0
+    assert trials() == [TrialState.COMPLETE]
+
+
 def test_the_database_is_killed_in_a_training_and_comes_back(
     place: Path, cli: Run, server: Postgres
 ) -> None:
