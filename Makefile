@@ -13,7 +13,7 @@ explore: .venv/core
 	$(BIN)/syq-dse explore --target zcu102
 
 test: .venv/dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -117,16 +117,20 @@ def command(
     except BaseException as error:
         if not interrupted(error):
             raise
-        raise KeyboardInterrupt(
-            f"interrupted; `syq-dse explore --resume --out {shlex.quote(str(folder))}` goes on"
-        ) from None
+        again = f"`syq-dse explore --resume --out {shlex.quote(str(folder))}`"
+        if trainings:
+            again = f"the same command with --resume --out {shlex.quote(str(folder))}"
+        raise KeyboardInterrupt(f"interrupted; {again} goes on") from None
     found = run.read_front(folder)
     if as_json:
         print_json({"run": str(folder), **found})
     else:
         _print(found, folder)
         if trainings and made < trainings and minutes is None:
-            print_text(f"{made} of {trainings} trainings: no point of the front is left to train")
+            why = "no point of the front is left to train"
+            if trainings - made < seeds:
+                why = f"a further point takes {seeds}"
+            print_text(f"{made} of {trainings} trainings: {why}")
 
 
 def interrupted(error: BaseException | None) -> bool:

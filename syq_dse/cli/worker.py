@@ -56,7 +56,7 @@ def command(
     from syq_dse.search import storage as storages
 
     place = storage or str(Path("runs") / name / run.JOURNAL)
-    if storage is None and not Path(place).is_file():
+    if "://" not in place and not Path(place).is_file():
         raise InputError(f"{place}: is not there; give the run's --storage")
     backend = storages.connect(place)
     storages.check_held(backend, place, name)

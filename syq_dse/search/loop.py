@@ -21,7 +21,7 @@ import moocore
 import numpy as np
 import numpy.typing as npt
 
-from syq_dse import records
+from syq_dse import records, scheme
 from syq_dse.accuracy import predictor, sensitivity
 from syq_dse.accuracy.predictor import Trained
 from syq_dse.accuracy.sensitivity import Sensitivity
@@ -85,6 +85,19 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What stays the same in a loop."""
+
+    folder: Path
+    study: Study
+    problem: Problem
+    profile: Sensitivity
+    options: Options
+    progress: Progress | None
+    ours: dict[str, bool]  # digests of trainings, and whether they are of these options
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """A round: what is measured, and what is predicted and found from that."""
 
@@ -112,6 +125,7 @@ def improve(
         KeyboardInterrupt: Ctrl-C; what was trained is kept.
     """
     with run.held(folder):
+        run.check_described(folder)
         front = run.read_front(folder)
         study = run.read_record(folder).study
         if budget.trainings < budget.seeds:
@@ -136,22 +150,27 @@ def improve(
                 f"give --dataset {profile.dataset}, or the profile of the other"
             )
         report = progress or (lambda done, total, what: None)
-        state = _search(folder, study, problem, profile, options, progress)
+        asked = Asked(folder, study, problem, profile, options, progress, {})
+        state = _search(asked)
         passed: set[str] = set()
+        tried: set[tuple[str, int]] = set()
         failures = 0
         started = time.monotonic()
         try:
             with Trainer(folder, workers, options, report) as trainer:
+                _collect(asked, trainer)
+                state = _search(asked)
                 while True:
                     if budget.minutes is None or time.monotonic() - started <= 60 * budget.minutes:
-                        batch = _batch(folder, state, trainer.open, passed, budget, options)
+                        batch = _batch(asked, state, trainer.open, passed, tried, budget)
+                        tried |= {one.key for one in batch}
                         trainer.put(batch)
                     if not trainer.open:
                         break
                     failures = _note(folder, trainer.wait(), failures, budget)
-                    state = _search(folder, study, problem, profile, options, progress)
+                    state = _search(asked)
         except BaseException:  # with what was trained before
-            state = _search(folder, study, problem, profile, options, progress)
+            state = _search(asked)
             raise
         finally:
             _write(folder, front, study, state)
@@ -171,67 +190,123 @@ def _note(
     Raises:
         InputError: the last one's reason, of too many.
     """
+    reason = ""
     for one, answer in ended:
         if isinstance(answer, str):
             failures += 1
-            if failures >= max(FAILURES, budget.batch * budget.seeds):
-                raise InputError(f"{one.point}, seed {one.seed}: {answer}")
+            reason = f"{one.point}, seed {one.seed}: {answer}"
         else:
             failures = 0
             validation.note(folder, one, answer)
+    if failures >= max(FAILURES, budget.batch * budget.seeds):
+        raise InputError(reason)
     return failures
 
 
-def _search(
-    folder: Path,
-    study: Study,
-    problem: Problem,
-    profile: Sensitivity,
-    options: Options,
-    progress: Progress | None,
-) -> State:
+def _collect(asked: Asked, trainer: Trainer) -> None:
+    """Write what has ended while nobody was there to write it."""
+    folder = asked.folder / trainings.TRAININGS
+    known = _known(asked.folder)
+    found = {**trainings.results(asked.folder), **trainer.results()}
+    for (settings, seed), answer in found.items():
+        document = folder / f"{settings}.json"
+        if (settings, seed) in known or not document.is_file():
+            continue
+        held = records.read(document)
+        one = Training(
+            point=str(held["point"]),
+            seed=seed,
+            settings=settings,
+            document=document,
+            folder=folder / f"{settings}-{seed}",
+        )
+        validation.note(asked.folder, one, answer)
+
+
+def _known(folder: Path) -> set[tuple[str, int]]:
+    """What stands in validation.csv."""
+    rows = validation.known(folder)
+    return {(str(s), int(n)) for s, n in zip(rows["settings"], rows["seed"], strict=True)}
+
+
+def _unfinished(
+    asked: Asked, measured: Sequence[Measured], tried: set[tuple[str, int]], seeds: int
+) -> list[Training]:
+    """Seeds that points lack which were begun: those come before other points."""
+    known = _known(asked.folder)
+    begun = {one.settings for one in measured}
+    folder = asked.folder / trainings.TRAININGS
+    net = asked.problem.table.network
+    for path in sorted(folder.glob("*.json")):
+        name = path.stem
+        if not any((folder / f"{name}-{seed}").is_dir() for seed in range(seeds)):
+            continue
+        if name not in asked.ours:
+            held = records.read(path)
+            digest = trainings.digest(asked.study, net, held, asked.options)
+            asked.ours[name] = digest == name and "design" in held
+        if asked.ours[name]:
+            begun.add(name)
+    return [
+        trainings.training(asked.folder, records.read(folder / f"{name}.json"), seed, asked.options)
+        for name in sorted(begun)
+        for seed in range(seeds)
+        if (name, seed) not in known | tried
+    ]
+
+
+def _search(asked: Asked) -> State:
     """What is measured now, and the front by a predictor that has learnt from it."""
-    measured = measured_of(folder, study, problem, options)
+    measured = measured_of(asked)
     known = [Trained(scheme=m.scheme, top1=m.mean, seeds=len(m.top1)) for m in measured]
-    made = losses.from_predictor(predictor.fit(profile, known), problem.table)
-    problem = replace(problem, losses=made)
-    return State(problem, exact_front(problem, progress), measured)
+    made = losses.from_predictor(predictor.fit(asked.profile, known), asked.problem.table)
+    problem = replace(asked.problem, losses=made)
+    return State(problem, exact_front(problem, asked.progress), measured)
 
 
-def measured_of(folder: Path, study: Study, problem: Problem, options: Options) -> list[Measured]:
+def measured_of(asked: Asked) -> list[Measured]:
     """What a run has trained with these options."""
-    net, found = problem.table.network, []
-    for settings, own in validation.known(folder).groupby("settings", sort=False):
-        path = folder / trainings.TRAININGS / f"{settings}.json"
+    net, found = asked.problem.table.network, []
+    for settings, own in validation.known(asked.folder).groupby("settings", sort=False):
+        name = str(settings)
+        path = asked.folder / trainings.TRAININGS / f"{name}.json"
         if not path.is_file():
             continue
         held = records.read(path)
-        if trainings.digest(study, net, held, options) != settings or "design" not in held:
-            continue  # of other options
-        chosen = problem.table.scheme_of(held["design"])
-        found.append(Measured(str(settings), held, chosen, tuple(own["top1"].tolist())))
+        if name not in asked.ours:
+            digest = trainings.digest(asked.study, net, held, asked.options)
+            asked.ours[name] = digest == name and "design" in held
+        if asked.ours[name]:
+            chosen = asked.problem.table.scheme_of(held["design"])
+            found.append(Measured(name, held, chosen, tuple(own["top1"].tolist())))
     return found
 
 
 def _batch(
-    folder: Path,
+    asked: Asked,
     state: State,
     under_way: Mapping[tuple[str, int], Training],
     passed: set[str],
+    tried: set[tuple[str, int]],
     budget: Budget,
-    options: Options,
 ) -> list[Training]:
     """Trainings to begin: as many points as are missing to a batch, each with all its seeds.
 
     Args:
         passed: schemes that are not to be chosen again; those that are chosen are added.
+        tried: trainings that were begun by this command.
     """
     problem, front, measured = state.problem, state.front, state.measured
-    points = {settings for settings, _ in under_way}
     left = budget.trainings - sum(len(m.top1) for m in measured) - len(under_way)
+    wanted = _unfinished(asked, measured, tried, budget.seeds)[: max(0, left)]
+    left -= len(wanted)
+    points = {settings for settings, _ in under_way} | {one.settings for one in wanted}
+    passed |= {
+        repr(problem.table.scheme_of(records.read(one.document)["design"])) for one in wanted
+    }
     count = min(budget.batch - len(points), left // budget.seeds)
     if count < 1:
-        return []
+        return wanted
     known = {repr(m.scheme) for m in measured}
     seen = known | passed
     candidates = []
@@ -250,12 +325,11 @@ def _batch(
         count,
         np.random.default_rng(len(measured)),
     )
-    wanted = []
     for number, pick in enumerate(picks, len(known | passed) + 1):
         held = document_of(problem, candidates[pick].design, f"t{number:03d}")
         passed.add(repr(problem.table.scheme_of(candidates[pick].design.tolist())))
         for seed in range(budget.seeds):
-            wanted.append(trainings.training(folder, held, seed, options))
+            wanted.append(trainings.training(asked.folder, held, seed, asked.options))
     return wanted
 
 
@@ -318,6 +392,20 @@ def _expected(problem: Problem, designs: Sequence[Sequence[int]]) -> Floats:
     return problem.minimised(problem.values(found, prices))
 
 
+NO_POINT = "-"
+"""The point of a training whose scheme is not on the front."""
+
+
+def _name_of(folder: Path, problem: Problem, settings: str, names: Mapping[str, str]) -> str:
+    """The point that has the scheme of a training with other options."""
+    path = folder / trainings.TRAININGS / f"{settings}.json"
+    if not path.is_file():
+        return NO_POINT
+    held = records.read(path)
+    chosen = scheme.read(problem.table.network, held["scheme"], str(path))
+    return names.get(repr(chosen), NO_POINT)
+
+
 def _record(folder: Path, workers: Workers, state: State, progress: Progress | None) -> None:
     """Points that were trained, as trials of the run's study: each once, as first measured."""
     place = workers.storage or folder / run.JOURNAL
@@ -376,9 +464,13 @@ def _write(folder: Path, before: dict[str, Any], study: Study, state: State) -> 
         if m is not None
     }
     rows = validation.known(folder)
+    names = {
+        repr(problem.table.scheme_of(found.designs[place].tolist())): str(row["point"])
+        for place, row in reversed(list(enumerate(points.rows)))
+    }
     rows["point"] = [
-        ids[settings][0] if settings in ids else point
-        for settings, point in zip(rows["settings"], rows["point"], strict=True)
+        ids[settings][0] if settings in ids else _name_of(folder, problem, settings, names)
+        for settings in rows["settings"]
     ]
     if not rows.empty:
         records.write_text(folder / validation.VALIDATION, rows.to_csv(index=False))
@@ -389,8 +481,14 @@ def _write(folder: Path, before: dict[str, Any], study: Study, state: State) -> 
         "reference_point": reference.tolist(),
     }
     run.write_points(folder, study, problem, points, summary)
-    expected = {point: validation.expected_of(row_of(m.document)) for point, m in ids.values()}
-    settings = {point: settings for settings, (point, _) in ids.items()}
+    measures = {
+        str(row["point"]): m
+        for row, i in zip(points.rows, kept, strict=True)
+        for m in [trained[i]]
+        if m is not None
+    }
+    expected = {p: validation.expected_of(row_of(m.document)) for p, m in measures.items()}
+    settings = {point: m.settings for point, m in measures.items()}
     validation.record(folder, rows, settings, expected)
     for path in (folder / run.POINTS).glob("p*.json"):  # of the front before
         if path.stem not in points.documents:

@@ -147,6 +147,11 @@ def opened(backend: BaseStorage, run: str, lease_s: float | None = None) -> Queu
     """
     study = open_study(backend, name_of(run), ["maximize"]).study
     if "lease_s" not in study.user_attrs:
+        if study.get_trials(deepcopy=False):
+            raise InputError(
+                f"the storage's study '{name_of(run)}' is of another program; "
+                "name the run folder otherwise with --out"
+            )
         study.set_user_attr("lease_s", lease_s or LEASE_S)
     study_id = backend.get_study_id_from_name(name_of(run))
     return Queue(backend, study_id, float(study.user_attrs["lease_s"]))

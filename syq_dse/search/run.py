@@ -355,6 +355,18 @@ def _check_folder(folder: Path, resume: bool, study: Study) -> None:
         raise InputError(f"{folder}: {what} has changed since; --out starts a new run")
 
 
+def check_described(folder: Path) -> None:
+    """Refuse a run whose network, board or profile has changed since.
+
+    Raises:
+        InputError: one of them has.
+    """
+    held = read_record(folder)
+    if held.described not in (None, _described(held.study)):
+        what = f"'{held.study.network}', '{held.study.target}' or the profile"
+        raise InputError(f"{folder}: {what} has changed since; --out starts a new run")
+
+
 def _described(study: Study) -> str:
     """A digest of the network and the board that a study names."""
     files = network.load(study.network).file, target.load(study.target)

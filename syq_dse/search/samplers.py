@@ -143,10 +143,10 @@ def propose(
     for designs in generations(problem, sampler, seed, trials, seeds):
         found.append(designs)
         done += len(designs)
-        if progress:
-            progress(done, trials, sampler)
         if record:
             record(frozen_trials(problem, designs, sampler))
+        if progress:
+            progress(done, trials, sampler)
     return np.concatenate([ints([]).reshape(0, len(problem.table.variables)), *found])
 
 

@@ -162,6 +162,7 @@ def connect(storage: str | Path) -> BaseStorage:
 def _backend(storage: str | Path) -> BaseStorage:
     url = str(storage)
     if isinstance(storage, Path) or "://" not in url:
+        _check_journal(Path(storage))
         return Journal(str(Path(storage).absolute()))
     if url.startswith("grpc://"):
         return _proxy(url)
@@ -188,6 +189,18 @@ def _serialise(engine: Engine) -> None:
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     engine.dispose()  # connections that were made before
+
+
+BEGIN = b'{"op_code":'
+
+
+def _check_journal(path: Path) -> None:
+    """Refuse a file that is something else, of which the last line would be cut."""
+    if path.is_file():
+        with path.open("rb") as stream:
+            first = stream.read(len(BEGIN))
+        if not BEGIN.startswith(first):
+            raise ValueError("is no journal of Optuna")
 
 
 def _proxy(url: str) -> BaseStorage:
@@ -220,7 +233,8 @@ def check_held(backend: BaseStorage, storage: str | Path, name: str) -> None:
     """
     names = optuna.get_all_study_names(backend)
     if name not in names:
-        raise InputError(f"storage '{shown(storage)}': {unknown('study', name, names)}")
+        known = unknown("study", name, names) if names else f"holds no study, not '{name}' either"
+        raise InputError(f"storage '{shown(storage)}': {known}")
 
 
 @dataclass(frozen=True, slots=True)

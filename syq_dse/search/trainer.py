@@ -9,9 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from syq_dse.errors import InputError
 from syq_dse.search import process, queue, run, storage, trainings, worker
 from syq_dse.search.front import Progress
 from syq_dse.search.process import Answer, Process
@@ -58,6 +60,10 @@ class Trainer:
         self.stop = threading.Event()
         self.failures: list[BaseException] = []
         name = folder.absolute().name
+        if workers.storage is None and not (folder / run.JOURNAL).is_file():
+            raise InputError(
+                f"{folder}: has no {run.JOURNAL}: its storage is elsewhere; give it with --storage"
+            )
         self.queue: Queue = patient(
             lambda: queue.opened(
                 storage.connect(workers.storage or folder / run.JOURNAL), name, workers.lease_s
@@ -115,6 +121,11 @@ class Trainer:
             else:
                 tasks.append(trainings.task(self.folder, one, self.options))
         self.ids |= patient(lambda: queue.put(self.queue, tasks), self._say)
+
+    def results(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """What is complete in the queue."""
+        trials = patient(lambda: queue.trials(self.queue, (TrialState.COMPLETE,)), self._say)
+        return {queue.key_of(trial): dict(trial.user_attrs["result"]) for trial in trials}
 
     def _ask(self) -> None:
         """Ask for results that lie here, as many at a time as may train."""

@@ -14,6 +14,7 @@ from syq_dse import network as networks
 from syq_dse.cost import design
 from syq_dse.network import Network
 from syq_dse.search import run
+from syq_dse.search.process import RESULT
 from syq_dse.search.queue import Source, Task
 from syq_dse.search.study import Study
 from syq_dse.search.worker import folder_name
@@ -92,6 +93,16 @@ def digest(study: Study, net: Network, document: Mapping[str, Any], options: Opt
         start,
     ]
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def results(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """The results that lie in a run's folder."""
+    found = {}
+    for path in sorted((folder / TRAININGS).glob(f"*/{RESULT}")):
+        settings, _, seed = path.parent.name.rpartition("-")
+        if settings and seed.isdecimal():
+            found[settings, int(seed)] = records.read(path)
+    return found
 
 
 def task(folder: Path, wanted: Training, options: Options) -> Task:

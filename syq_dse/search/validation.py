@@ -80,6 +80,7 @@ def validate(
         KeyboardInterrupt: Ctrl-C; the trainings have saved their state.
     """
     with run.held(folder):
+        run.check_described(folder)
         documents = [run.read_point(folder, point) for point in chosen]
         wanted = [
             training(folder, document, seed, options)
@@ -154,7 +155,7 @@ def known(folder: Path) -> pd.DataFrame:
             pd.api.types.is_integer_dtype(rows[name]) and (rows[name] >= 0).all()
         ):
             raise InputError(f"{path}: {name} must be whole numbers")
-    twice = rows[rows.duplicated(["point", "seed", "settings"])]
+    twice = rows[rows.duplicated(["seed", "settings"])]
     if not twice.empty:
         point, seed = twice.iloc[0][["point", "seed"]]
         raise InputError(f"{path}: {point}, seed {seed}: stands there twice; remove one row")
@@ -166,11 +167,7 @@ def _with(rows: pd.DataFrame, training: Training, answer: Mapping[str, Any]) -> 
     row = {name: answer[name] for name in COLUMNS if name in answer}
     row |= {"point": training.point, "seed": training.seed, "settings": training.settings}
     row |= {name: answer["versions"][name] for name in ("syq_dse", "torch")}
-    same = (
-        (rows["point"] == training.point)
-        & (rows["seed"] == training.seed)
-        & (rows["settings"] == training.settings)
-    )
+    same = (rows["seed"] == training.seed) & (rows["settings"] == training.settings)
     more = pd.DataFrame([row], columns=list(COLUMNS))
     if same.any():
         place = int(np.flatnonzero(same)[0])
@@ -224,8 +221,7 @@ def record(
     front = run.read_front(folder)
     expected = {**(front.get("expected") or {}), **(before or {})}
     for row in front["points"]:
-        own = rows[rows["point"] == row["point"]]
-        own = own[own["settings"] == settings.get(row["point"], "")]
+        own = rows[rows["settings"] == settings.get(row["point"], "")]
         if own.empty:
             continue
         expected.setdefault(row["point"], expected_of(row))

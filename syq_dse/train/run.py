@@ -78,7 +78,11 @@ class Job:
             "recipe": records.plain(self.recipe),
             "epochs": self.epochs,
             "seed": self.seed,
-            "dataset": self.dataset,
+            "dataset": (
+                records.read(Path(self.dataset))  # wherever the file lies
+                if catalogue.is_path(self.dataset)
+                else self.dataset
+            ),
             "data": data,
             "mixed": mixed,
             "part": self.part,

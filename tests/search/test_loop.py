@@ -57,6 +57,7 @@ class Trainer:
         self.fails: set[int] = set()  # numbers of trainings
         self.open: dict[tuple[str, int], Training] = {}
         self.most = 0  # that were open at a time
+        self.ended: dict[tuple[str, int], dict[str, Any]] = {}  # while nobody was there
 
     def __call__(self, *_: Any) -> Trainer:
         self.open = {}
@@ -67,6 +68,9 @@ class Trainer:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def results(self) -> dict[tuple[str, int], dict[str, Any]]:
+        return self.ended
 
     def put(self, wanted: list[Training]) -> None:
         self.open |= {one.key: one for one in wanted}
@@ -153,6 +157,57 @@ def test_the_study_has_what_was_measured(folder: Path, trainer: Trainer) -> None
     measured = [row["accuracy"] for row in rows if row["accuracy_source"] == "measured"]
     assert sorted(trial.values[0] for trial in own) == sorted(measured) and len(own) == 5
     assert {trial.user_attrs["accuracy_source"] for trial in own} == {"measured"}
+
+
+def test_what_ended_while_nobody_was_there_counts(folder: Path, trainer: Trainer) -> None:
+    """An explorer that was killed: results in the queue, and in the run's folder."""
+    loop.improve(folder, Budget(trainings=4, seeds=2), WORKERS, OPTIONS)
+    table = validation.known(folder)
+    last = trainer.trained[-1]
+    answer = trainer._train(last)[1]
+    kept = table[(table["settings"] != last.settings) | (table["seed"] != last.seed)]
+    assert len(kept) == 3
+    (folder / "validation.csv").write_text(kept.to_csv(index=False))
+    trainer.ended = {last.key: answer}
+    count = len(trainer.trained)
+    assert loop.improve(folder, Budget(trainings=4, seeds=2), WORKERS, OPTIONS) == 4
+    assert len(trainer.trained) == count
+    (folder / "validation.csv").write_text(kept.to_csv(index=False))
+    trainer.ended = {}
+    last.folder.mkdir()
+    records.write_json(last.folder / "result.json", answer)
+    assert loop.improve(folder, Budget(trainings=4, seeds=2), WORKERS, OPTIONS) == 4
+    assert len(trainer.trained) == count
+
+
+def test_seeds_that_a_point_lacks_come_first(folder: Path, trainer: Trainer) -> None:
+    loop.improve(folder, Budget(trainings=2), WORKERS, OPTIONS)
+    loop.improve(folder, Budget(trainings=6, seeds=2), WORKERS, OPTIONS)
+    assert [one.seed for one in trainer.trained] == [0, 0, 1, 1, 0, 1]
+    first, second = trainer.trained[:2]
+    assert {one.settings for one in trainer.trained[2:4]} == {first.settings, second.settings}
+    assert len({one.settings for one in trainer.trained}) == 3
+
+
+def test_designs_of_one_scheme_have_one_accuracy(folder: Path, trainer: Trainer) -> None:
+    """And the front can be had from what is written."""
+    loop.improve(folder, Budget(trainings=9, batch=3), WORKERS, OPTIONS)
+    loop.improve(folder, Budget(trainings=1), WORKERS, replace(OPTIONS, epochs=2))
+    rows = run.read_front(folder)["points"]
+    found: dict[str, set[tuple[float, str]]] = {}
+    for row in rows:
+        held = records.read(folder / "points" / f"{row['point']}.json")
+        key = json.dumps(held["scheme"], sort_keys=True)
+        found.setdefault(key, set()).add((row["accuracy"], row["accuracy_source"]))
+    assert all(len(kinds) == 1 for kinds in found.values())
+    values = np.array([[-row["accuracy"], row["lut"]] for row in rows])
+    good = moocore.is_nondominated(values, keep_weakly=False)
+    assert [not row["dominated"] for row in rows] == good.tolist()
+    table = validation.known(folder)
+    for point, settings in zip(table["point"], table["settings"], strict=True):
+        trained = records.read(folder / "trainings" / f"{settings}.json")["scheme"]
+        if point != "-":
+            assert records.read(folder / "points" / f"{point}.json")["scheme"] == trained
 
 
 def test_dominated_is_what_another_point_beats(folder: Path, trainer: Trainer) -> None:

@@ -289,6 +289,7 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], Tra
         return replace(task(int(wanted.settings[6:])), folder=own)
 
     (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "optuna.journal").touch()
     monkeypatch.setattr(trainer.trainings, "task", asked)
     return one
 
@@ -392,6 +393,31 @@ def test_without_workers_it_says_how_to_start_some(
         at_work.wait()
     place = folder / "optuna.journal"
     assert said[-1] == f"trainings; nobody trains: `syq-dse worker --storage {place} --study run`"
+
+
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    for text in ("my notes, one line without an end", "{}", "{", ""):
+        notes.write_text(text)
+        if '{"op_code":'.startswith(text):
+            connect(notes)
+            continue
+        with pytest.raises(InputError, match=r"cannot be opened: is no journal of Optuna"):
+            connect(notes)
+        assert notes.read_text() == text
+
+
+def test_a_study_of_another_program_is_no_queue(tmp_path: Path) -> None:
+    backend = connect(tmp_path / "journal")
+    study = optuna.create_study(storage=backend, study_name="run.trainings", direction="maximize")
+    study.enqueue_trial({"x": 1})
+    with pytest.raises(InputError, match=r"study 'run\.trainings' is of another program"):
+        queue.opened(backend, "run")
+
+
+def test_a_run_whose_storage_is_elsewhere_asks_for_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="its storage is elsewhere; give it with --storage"):
+        Trainer(tmp_path, Workers(), Options(), lambda *_: None)
 
 
 def test_patience(monkeypatch: pytest.MonkeyPatch) -> None:
