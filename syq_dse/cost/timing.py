@@ -22,6 +22,8 @@ from syq_dse.network import (
     Shape,
 )
 
+POOLS = (MaxPool, AvgPool, GlobalAvgPool)
+
 QUEUE_STAGES = 2
 """Registers that a word passes in a queue, at most."""
 
@@ -157,7 +159,7 @@ def queues(network: Network, interval: int) -> dict[tuple[str, str], Queue]:
         for name in node.inputs:
             shape = stream_shape(network, name)
             width = stream_lanes(network, name, interval)
-            paced = not isinstance(node.layer, (MaxPool, AvgPool, GlobalAvgPool, Flatten))
+            paced = not isinstance(node.layer, (*POOLS, Flatten))
             pause = pools.pause(node, width) if isinstance(node.layer, MaxPool) else 0
             early = burst(network, name) if paced or pause else 0
             words = 2 + int(cdiv(early * shape.c, width))
@@ -226,7 +228,7 @@ def stream_lanes(network: Network, tensor: str, interval: int) -> int:
     """Channels a word of a tensor's stream: pools and flattening keep the words that they read."""
     if tensor != INPUT:
         node = network.by_name[tensor]
-        if isinstance(node.layer, (Flatten, MaxPool, AvgPool, GlobalAvgPool)):
+        if isinstance(node.layer, (*POOLS, Flatten)):
             return stream_lanes(network, node.inputs[0], interval)
     slow = [node for node in _pools_behind(network, tensor) if node.pad != (0, 0)]
     return lanes(
@@ -240,9 +242,7 @@ def _pools_behind(network: Network, tensor: str) -> list[Node]:
     """The pools that read a tensor's words, or those of another pool behind it."""
     found = []
     for node in network.nodes:
-        if tensor in node.inputs and isinstance(
-            node.layer, (Flatten, MaxPool, AvgPool, GlobalAvgPool)
-        ):
+        if tensor in node.inputs and isinstance(node.layer, (*POOLS, Flatten)):
             if not isinstance(node.layer, Flatten):
                 found.append(node)
             found.extend(_pools_behind(network, node.name))
@@ -254,7 +254,7 @@ def pool_cycles(network: Network, interval: int) -> dict[str, int]:
     return {
         node.name: pools.cycles(node, stream_lanes(network, node.name, interval))
         for node in network.nodes
-        if isinstance(node.layer, (MaxPool, AvgPool, GlobalAvgPool))
+        if isinstance(node.layer, POOLS)
     }
 
 
@@ -272,7 +272,7 @@ def least_pool_cycles(network: Network) -> dict[str, int]:
     return {
         node.name: pools.cycles(node, node.in_shape.c)
         for node in network.nodes
-        if isinstance(node.layer, (MaxPool, AvgPool, GlobalAvgPool)) and node.pad != (0, 0)
+        if isinstance(node.layer, POOLS) and node.pad != (0, 0)
     }
 
 

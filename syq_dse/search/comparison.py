@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -113,8 +113,3 @@ def in_the_end(found: list[Reached]) -> list[Compared]:
             )
         )
     return lines
-
-
-def csv_rows(found: list[Reached]) -> list[dict[str, object]]:
-    """Rows of samplers.csv."""
-    return [asdict(one) for one in found]

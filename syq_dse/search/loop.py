@@ -20,6 +20,7 @@ from typing import Any
 import moocore
 import numpy as np
 import numpy.typing as npt
+from optuna.storages import BaseStorage
 
 from syq_dse import records, scheme
 from syq_dse.accuracy import predictor, sensitivity
@@ -151,15 +152,15 @@ def improve(
             )
         report = progress or (lambda done, total, what: None)
         asked = Asked(folder, study, problem, profile, options, progress, {})
+        trainer = Trainer(folder, workers, options, report)
+        _collect(asked, trainer)
         state = _search(asked)
         passed: set[str] = set()
         tried: set[tuple[str, int]] = set()
         failures = 0
         started = time.monotonic()
         try:
-            with Trainer(folder, workers, options, report) as trainer:
-                _collect(asked, trainer)
-                state = _search(asked)
+            with trainer:
                 while True:
                     if budget.minutes is None or time.monotonic() - started <= 60 * budget.minutes:
                         batch = _batch(asked, state, trainer.open, passed, tried, budget)
@@ -174,7 +175,7 @@ def improve(
             raise
         finally:
             _write(folder, front, study, state)
-        _record(folder, workers, state, progress)
+        _record(folder, trainer.queue.backend, state, progress)
         return sum(len(one.top1) for one in state.measured)
 
 
@@ -205,22 +206,14 @@ def _note(
 
 def _collect(asked: Asked, trainer: Trainer) -> None:
     """Write what has ended while nobody was there to write it."""
-    folder = asked.folder / trainings.TRAININGS
     known = _known(asked.folder)
     found = {**trainings.results(asked.folder), **trainer.results()}
     for (settings, seed), answer in found.items():
-        document = folder / f"{settings}.json"
-        if (settings, seed) in known or not document.is_file():
-            continue
-        held = records.read(document)
-        one = Training(
-            point=str(held["point"]),
-            seed=seed,
-            settings=settings,
-            document=document,
-            folder=folder / f"{settings}-{seed}",
-        )
-        validation.note(asked.folder, one, answer)
+        document = trainings.document_of(asked.folder, settings)
+        if (settings, seed) not in known and document.is_file():
+            point = str(records.read(document)["point"])
+            one = trainings.known(asked.folder, settings, seed, point)
+            validation.note(asked.folder, one, answer)
 
 
 def _known(folder: Path) -> set[tuple[str, int]]:
@@ -234,25 +227,31 @@ def _unfinished(
 ) -> list[Training]:
     """Seeds that points lack which were begun: those come before other points."""
     known = _known(asked.folder)
-    begun = {one.settings for one in measured}
-    folder = asked.folder / trainings.TRAININGS
-    net = asked.problem.table.network
-    for path in sorted(folder.glob("*.json")):
+    begun = {one.settings: one.document for one in measured}
+    for path in sorted((asked.folder / trainings.TRAININGS).glob("*.json")):
         name = path.stem
-        if not any((folder / f"{name}-{seed}").is_dir() for seed in range(seeds)):
+        if name in begun or not any(
+            trainings.known(asked.folder, name, seed, "").folder.is_dir() for seed in range(seeds)
+        ):
             continue
-        if name not in asked.ours:
-            held = records.read(path)
-            digest = trainings.digest(asked.study, net, held, asked.options)
-            asked.ours[name] = digest == name and "design" in held
-        if asked.ours[name]:
-            begun.add(name)
+        held = records.read(path)
+        if _is_ours(asked, name, held):
+            begun[name] = held
     return [
-        trainings.training(asked.folder, records.read(folder / f"{name}.json"), seed, asked.options)
-        for name in sorted(begun)
+        trainings.known(asked.folder, name, seed, str(held["point"]))
+        for name, held in sorted(begun.items())
         for seed in range(seeds)
         if (name, seed) not in known | tried
     ]
+
+
+def _is_ours(asked: Asked, settings: str, document: Mapping[str, Any]) -> bool:
+    """Whether a training is of the loop's options; its digest, which prices the board, is kept."""
+    if settings not in asked.ours:
+        net = asked.problem.table.network
+        digest = trainings.digest(asked.study, net, document, asked.options)
+        asked.ours[settings] = digest == settings and "design" in document
+    return asked.ours[settings]
 
 
 def _search(asked: Asked) -> State:
@@ -266,17 +265,14 @@ def _search(asked: Asked) -> State:
 
 def measured_of(asked: Asked) -> list[Measured]:
     """What a run has trained with these options."""
-    net, found = asked.problem.table.network, []
+    found = []
     for settings, own in validation.known(asked.folder).groupby("settings", sort=False):
         name = str(settings)
-        path = asked.folder / trainings.TRAININGS / f"{name}.json"
+        path = trainings.document_of(asked.folder, name)
         if not path.is_file():
             continue
         held = records.read(path)
-        if name not in asked.ours:
-            digest = trainings.digest(asked.study, net, held, asked.options)
-            asked.ours[name] = digest == name and "design" in held
-        if asked.ours[name]:
+        if _is_ours(asked, name, held):
             chosen = asked.problem.table.scheme_of(held["design"])
             found.append(Measured(name, held, chosen, tuple(own["top1"].tolist())))
     return found
@@ -311,15 +307,21 @@ def _batch(
     seen = known | passed
     candidates = []
     for design, values in zip(front.designs, problem.minimised(front.values), strict=True):
-        name = repr(problem.table.scheme_of(design.tolist()))
-        if name not in seen:
-            seen.add(name)
-            spread = problem.losses.half(problem.table.scheme_of(design.tolist()))
-            candidates.append(Candidate(design, values, spread / predictor.normal_half()))
+        chosen = problem.table.scheme_of(design.tolist())
+        if repr(chosen) not in seen:
+            seen.add(repr(chosen))
+            spread = problem.losses.half(chosen) / predictor.normal_half()
+            candidates.append(Candidate(design, values, spread))
+    trained = [m.document["design"] for m in measured]
     expected = [records.read(one.document)["design"] for one in under_way.values()]
     picks = most_gain(
         candidates,
-        np.vstack([_values(problem, measured), _expected(problem, expected)]),
+        np.vstack(
+            [
+                _values(problem, trained, [m.mean for m in measured]),
+                _values(problem, expected),
+            ]
+        ),
         reference_point(problem, front),
         problem.goals.objectives.index("accuracy"),
         count,
@@ -374,22 +376,17 @@ def _volume(values: Floats, reference: Floats) -> float:
     return float(moocore.hypervolume(values, ref=reference)) if len(values) else 0.0
 
 
-def _values(problem: Problem, measured: Sequence[Measured]) -> Floats:
-    """Objectives of what was trained, minimised, with its measured accuracy."""
-    if not measured:
-        return np.empty((0, len(problem.goals.objectives)))
-    designs, prices = price_all(problem, [m.document["design"] for m in measured])
-    values = problem.values(designs, prices)
-    values[:, problem.goals.objectives.index("accuracy")] = [m.mean for m in measured]
-    return problem.minimised(values)
-
-
-def _expected(problem: Problem, designs: Sequence[Sequence[int]]) -> Floats:
-    """Objectives of what is under way, minimised, with the accuracy that is predicted."""
+def _values(
+    problem: Problem, designs: Sequence[Sequence[int]], top1: Sequence[float] | None = None
+) -> Floats:
+    """Objectives of designs, minimised, with the accuracy that was measured, or is predicted."""
     if not designs:
         return np.empty((0, len(problem.goals.objectives)))
     found, prices = price_all(problem, designs)
-    return problem.minimised(problem.values(found, prices))
+    values = problem.values(found, prices)
+    if top1 is not None:
+        values[:, problem.goals.objectives.index("accuracy")] = top1
+    return problem.minimised(values)
 
 
 NO_POINT = "-"
@@ -398,7 +395,7 @@ NO_POINT = "-"
 
 def _name_of(folder: Path, problem: Problem, settings: str, names: Mapping[str, str]) -> str:
     """The point that has the scheme of a training with other options."""
-    path = folder / trainings.TRAININGS / f"{settings}.json"
+    path = trainings.document_of(folder, settings)
     if not path.is_file():
         return NO_POINT
     held = records.read(path)
@@ -406,18 +403,17 @@ def _name_of(folder: Path, problem: Problem, settings: str, names: Mapping[str, 
     return names.get(repr(chosen), NO_POINT)
 
 
-def _record(folder: Path, workers: Workers, state: State, progress: Progress | None) -> None:
+def _record(folder: Path, backend: BaseStorage, state: State, progress: Progress | None) -> None:
     """Points that were trained, as trials of the run's study: each once, as first measured."""
-    place = workers.storage or folder / run.JOURNAL
+    if not state.measured:
+        return
     name = folder.absolute().name
-    store = storages.open_study(storages.connect(place), name, samplers.directions(state.problem))
+    store = storages.open_study(backend, name, samplers.directions(state.problem))
     had = {
         json.dumps(trial.params, sort_keys=True)
         for trial in store.study.get_trials(deepcopy=False)
         if trial.user_attrs.get("source") == MEASURED
     }
-    if not state.measured:
-        return
     designs, _ = price_all(state.problem, [one.document["design"] for one in state.measured])
     means = [one.mean for one in state.measured]
     trials = samplers.frozen_trials(state.problem, designs, MEASURED, measured=means)
@@ -457,19 +453,20 @@ def _write(folder: Path, before: dict[str, Any], study: Study, state: State) -> 
         if good[i]
     ]
     points = replace(points, named=dict(zip(NAMED, named_of(best), strict=True)))
-    ids = {
-        m.settings: (str(row["point"]), m)
+    measures = {
+        str(row["point"]): m
         for row, i in zip(points.rows, kept, strict=True)
         for m in [trained[i]]
         if m is not None
     }
+    ids = {m.settings: point for point, m in measures.items()}
     rows = validation.known(folder)
     names = {
         repr(problem.table.scheme_of(found.designs[place].tolist())): str(row["point"])
         for place, row in reversed(list(enumerate(points.rows)))
     }
     rows["point"] = [
-        ids[settings][0] if settings in ids else _name_of(folder, problem, settings, names)
+        ids[settings] if settings in ids else _name_of(folder, problem, settings, names)
         for settings in rows["settings"]
     ]
     if not rows.empty:
@@ -481,12 +478,6 @@ def _write(folder: Path, before: dict[str, Any], study: Study, state: State) -> 
         "reference_point": reference.tolist(),
     }
     run.write_points(folder, study, problem, points, summary)
-    measures = {
-        str(row["point"]): m
-        for row, i in zip(points.rows, kept, strict=True)
-        for m in [trained[i]]
-        if m is not None
-    }
     expected = {p: validation.expected_of(row_of(m.document)) for p, m in measures.items()}
     settings = {point: m.settings for point, m in measures.items()}
     validation.record(folder, rows, settings, expected)

@@ -35,8 +35,6 @@ BEATS = 4
 MOST_LOST = 3
 """Workers that may die of a training before it fails."""
 
-OPEN = (TrialState.WAITING, TrialState.RUNNING)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:

@@ -28,7 +28,7 @@ from syq_dse.cost.fpga import pricing
 from syq_dse.errors import InputError, SyqDseError
 from syq_dse.search import losses, samplers, space
 from syq_dse.search import storage as storages
-from syq_dse.search.comparison import Compared, compare, csv_rows, in_the_end
+from syq_dse.search.comparison import Compared, compare, in_the_end
 from syq_dse.search.front import (
     Front,
     Progress,
@@ -273,7 +273,7 @@ def _sample(
         return summary, front
     if study.sampler == "all":
         found = compare(problem, front, study.trials, study.repeats, study.seeded, progress)
-        rows = pd.DataFrame(csv_rows(found))
+        rows = pd.DataFrame(records.plain(found))
         records.write_text(folder / SAMPLERS_CSV, rows.to_csv(index=False))
         return summary | {"samplers": records.plain(in_the_end(found))}, front
     proposed = samplers.propose(
@@ -350,9 +350,7 @@ def _check_folder(folder: Path, resume: bool, study: Study) -> None:
     different = differences(held.study, study)
     if different:
         raise InputError(f"{folder}: holds another study: {'; '.join(different)}")
-    if held.described not in (None, _described(study)):
-        what = f"'{study.network}', '{study.target}' or the profile"
-        raise InputError(f"{folder}: {what} has changed since; --out starts a new run")
+    check_described(folder)
 
 
 def check_described(folder: Path) -> None:

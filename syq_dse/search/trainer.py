@@ -34,7 +34,6 @@ class Workers:
     jobs: int = 1  # trainings at a time in this process; 0: others' only
     storage: str | None = None  # of the queue; None: the run's journal
     device: str = "cpu"
-    processes: int = 1  # of torchrun, for each training
     lease_s: float | None = None  # of a new queue
 
 
@@ -50,6 +49,7 @@ class Trainer:
     ) -> None:
         self.folder, self.workers, self.options = folder, workers, options
         self.progress = progress
+        self.own = worker.Own(device=workers.device)
         self.waited = ""  # why nothing happens
         self.open: dict[tuple[str, int], Training] = {}
         self.ids: dict[tuple[str, int], int] = {}
@@ -96,9 +96,8 @@ class Trainer:
                 self._withdraw()
 
     def _work(self, number: int) -> None:
-        own = worker.Own(device=self.workers.device, processes=self.workers.processes)
         try:
-            worker.work(self.queue, number, own, self.stop)
+            worker.work(self.queue, number, self.own, self.stop)
         except BaseException as error:
             self.failures.append(error)
 
@@ -132,8 +131,7 @@ class Trainer:
         while self.ended and len(self.asked) < max(1, self.workers.jobs):
             one = self.ended.pop(0)
             task = trainings.task(self.folder, one, self.options)
-            own = worker.Own(device=self.workers.device)
-            arguments = worker.prepare(task, one.folder.parent, own)
+            arguments = worker.prepare(task, one.folder.parent, self.own)
             self.asked[one.key] = process.start(arguments, one.folder)
 
     def wait(self) -> list[tuple[Training, Answer]]:

@@ -60,15 +60,25 @@ def training(folder: Path, document: Mapping[str, Any], seed: int, options: Opti
     study = run.read_record(folder).study
     net = networks.load(study.network)
     settings = digest(study, net, document, options)
-    path = folder / TRAININGS / f"{settings}.json"
+    path = document_of(folder, settings)
     if not path.is_file():
         path.parent.mkdir(exist_ok=True)
         records.write_json(path, document)
+    return known(folder, settings, seed, str(document["point"]))
+
+
+def document_of(folder: Path, settings: str) -> Path:
+    """The copy of a point's document that trainings of a digest have."""
+    return folder / TRAININGS / f"{settings}.json"
+
+
+def known(folder: Path, settings: str, seed: int, point: str) -> Training:
+    """A training of a digest that has its document already."""
     return Training(
-        point=str(document["point"]),
+        point=point,
         seed=seed,
         settings=settings,
-        document=path,
+        document=document_of(folder, settings),
         folder=folder / TRAININGS / folder_name(settings, seed),
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from syq_dse import records
 from syq_dse.cost.table import price
 from syq_dse.report import sampler_plot
 from syq_dse.search import comparison, samplers
@@ -71,7 +72,7 @@ def test_the_end_is_the_last_generation_of_each_seed(asked: Problem) -> None:
 
 def test_the_figure_is_drawn(asked: Problem, tmp_path: Path) -> None:
     found = compare(asked, exact_front(asked), 100, 2, False)
-    pd.DataFrame(comparison.csv_rows(found)).to_csv(tmp_path / "samplers.csv", index=False)
+    pd.DataFrame(records.plain(found)).to_csv(tmp_path / "samplers.csv", index=False)
     for path in sampler_plot.draw(tmp_path):
         assert path.stat().st_size > 1000
     text = (tmp_path / "samplers.svg").read_text()

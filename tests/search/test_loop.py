@@ -19,9 +19,10 @@ from optuna.storages.journal import JournalFileBackend
 from syq_dse import network, records, scheme
 from syq_dse.accuracy import predictor, sensitivity
 from syq_dse.errors import InputError
-from syq_dse.search import loop, run, validation
+from syq_dse.search import loop, queue, run, validation
 from syq_dse.search.loop import Budget, Candidate, most_gain
 from syq_dse.search.space import Space
+from syq_dse.search.storage import connect
 from syq_dse.search.study import Study
 from syq_dse.search.trainer import Workers
 from syq_dse.search.trainings import Options, Training
@@ -56,11 +57,13 @@ class Trainer:
         self.trained: list[Training] = []
         self.fails: set[int] = set()  # numbers of trainings
         self.open: dict[tuple[str, int], Training] = {}
+        self.queue: queue.Queue
         self.most = 0  # that were open at a time
         self.ended: dict[tuple[str, int], dict[str, Any]] = {}  # while nobody was there
 
-    def __call__(self, *_: Any) -> Trainer:
+    def __call__(self, folder: Path, *_: Any) -> Trainer:
         self.open = {}
+        self.queue = queue.opened(connect(folder / run.JOURNAL), folder.name)
         return self
 
     def __enter__(self) -> Trainer:
