@@ -21,7 +21,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial
 from sqlalchemy import Engine, event
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
 from syq_dse.errors import InputError, one_line, unknown
 from syq_dse.search.front import Progress
@@ -289,7 +289,9 @@ def patient(call: Callable[[], T], said: Said = lambda text: None) -> T:
 def _away(error: BaseException) -> bool:
     """Whether an error says that the storage is not there, and may come back."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    if isinstance(cause, (OperationalError, InterfaceError)):
+    if isinstance(cause, (OperationalError, InterfaceError, PendingRollbackError)):
+        return True  # the last: of a session whose rollback the database did not live to see
+    if isinstance(cause, DBAPIError) and cause.connection_invalidated:
         return True
     code = getattr(error, "code", None)  # of grpc, which may not be installed
     return callable(code) and getattr(code(), "name", "") in ("UNAVAILABLE", "UNKNOWN")

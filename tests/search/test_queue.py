@@ -421,13 +421,17 @@ def test_a_run_whose_storage_is_elsewhere_asks_for_it(tmp_path: Path) -> None:
 
 
 def test_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import DatabaseError, OperationalError, PendingRollbackError
 
     monkeypatch.setattr(storage, "TRY_AGAIN_S", 0.01)
     away = OperationalError("SELECT", {}, Exception("server closed the connection"))
     wrapped = optuna.exceptions.StorageInternalError("during the commit")
     wrapped.__cause__ = away
-    left: list[Exception] = [away, wrapped]
+    after = optuna.exceptions.StorageInternalError("during the commit")
+    after.__cause__ = PendingRollbackError("Can't reconnect until it is rolled back")
+    cut = DatabaseError("SELECT", {}, Exception("cut"), connection_invalidated=True)
+    whole = DatabaseError("SELECT", {}, Exception("a value is too long"))
+    left: list[Exception] = [cut, after, away, wrapped]
     said: list[str] = []
 
     def call() -> str:
@@ -436,9 +440,12 @@ def test_patience(monkeypatch: pytest.MonkeyPatch) -> None:
         return "there"
 
     assert storage.patient(call, said.append) == "there"
-    assert len(said) == 2 and "server closed the connection" in said[0]
+    assert len(said) == 4 and "server closed the connection" in said[0]
     with pytest.raises(KeyError):
         storage.patient(lambda: {}["never away"])
+    left.append(whole)
+    with pytest.raises(DatabaseError):
+        storage.patient(call)
     monkeypatch.setattr(storage, "AWAY_S", 0.05)
 
     def never() -> Any:
