@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from syq_dse import catalogue, records
 from syq_dse.errors import InputError
-from syq_dse.search.storage import open_study
+from syq_dse.search.storage import QUEUE, open_study
 
 LEASE_S = 60.0
 """Without a sign of life for so long a worker is taken for dead."""
@@ -134,7 +134,7 @@ class Taken:
 
 def name_of(run: str) -> str:
     """The study that holds the queue of a run."""
-    return f"{run}.trainings"
+    return f"{run}{QUEUE}"
 
 
 def opened(backend: BaseStorage, run: str, lease_s: float | None = None) -> Queue:

@@ -37,6 +37,9 @@ TRY_AGAIN_S = 2.0
 READY_S = 20.0
 """How long a proxy may take to answer first."""
 
+QUEUE = ".trainings"
+"""What follows a run's name in the name of the study that queues its trainings."""
+
 Said = Callable[[str], None]
 
 
@@ -231,7 +234,7 @@ def check_held(backend: BaseStorage, storage: str | Path, name: str) -> None:
     Raises:
         InputError: it holds none.
     """
-    names = optuna.get_all_study_names(backend)
+    names = [found for found in optuna.get_all_study_names(backend) if not found.endswith(QUEUE)]
     if name not in names:
         known = unknown("study", name, names) if names else f"holds no study, not '{name}' either"
         raise InputError(f"storage '{shown(storage)}': {known}")

@@ -415,6 +415,16 @@ def test_a_study_of_another_program_is_no_queue(tmp_path: Path) -> None:
         queue.opened(backend, "run")
 
 
+def test_only_runs_are_offered_in_place_of_an_unknown_one(tmp_path: Path) -> None:
+    backend = connect(tmp_path / "journal")
+    storage.open_study(backend, "run", ["minimize"])
+    queue.opened(backend, "run")
+    storage.check_held(backend, "journal", "run")
+    with pytest.raises(InputError, match="unknown study 'ran'; known: run") as found:
+        storage.check_held(backend, "journal", "ran")
+    assert "trainings" not in str(found.value)
+
+
 def test_a_run_whose_storage_is_elsewhere_asks_for_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="its storage is elsewhere; give it with --storage"):
         Trainer(tmp_path, Workers(), Options(), lambda *_: None)
