@@ -79,10 +79,8 @@ def main() -> None:
         found = verify.verify(
             small,
             texts,
-            prices.family.name,
-            cache=calibrate.cache_folder(),
+            verify.on_board(prices.family.name, calibrate.cache_folder(), 3600),
             jobs=os.cpu_count() or 1,
-            timeout_s=3600,
         )
         for one in found:
             known, made = one.estimate, one.synthesis

@@ -47,10 +47,8 @@ def compare(name: str, board: str, scheme: Scheme, fixed: dict[str, Folding], mo
     found = verify.verify(
         built,
         emit.files(net, built),
-        prices.family.name,
-        cache=calibrate.cache_folder(),
+        verify.on_board(prices.family.name, calibrate.cache_folder(), 3600),
         jobs=os.cpu_count() or 1,
-        timeout_s=3600,
         progress=lambda done, total, what: print(f"{done}/{total} {what}", file=sys.stderr),
     )
     print(f"{name}, {interval} cycles an image, {board}; estimate and synthesis")

@@ -23,6 +23,7 @@ ORDER = [  # the modules and packages under syq_dse; each imports only what stan
     "network",
     "scheme",
     "target",
+    "technology",
     "cost",
     "quant",
     "rtl",

@@ -11,6 +11,7 @@ import click
 
 from syq_dse.cli.output import print_table, print_text, progress_bar
 from syq_dse.cli.paths import PATH
+from syq_dse.cost.gates import PRICED
 from syq_dse.cost.prices import UNITS
 from syq_dse.rtl import synthesis
 
@@ -22,9 +23,13 @@ FAMILIES = list(synthesis.COMMANDS)
 
 
 @click.command()
-@click.option("--family", type=click.Choice(FAMILIES), required=True, help="Device family.")
+@click.option("--family", type=click.Choice(FAMILIES), help="Device family.")
+@click.option("--technology", help="In place of a family: a shipped one or a TOML file.")
+@click.option("--liberty", type=PATH, multiple=True, help="Of the technology's cells; repeatable.")
+@click.option("--energy", is_flag=True, help="Of the technology's cells: by simulated toggles.")
+@click.option("--sram", type=PATH, multiple=True, help="Liberty of SRAM macros; repeatable.")
 @click.option(
-    "--unit", "units", type=click.Choice(UNITS), multiple=True, help="Repeatable.  [default: all]"
+    "--unit", "units", type=click.Choice(PRICED), multiple=True, help="Repeatable.  [default: all]"
 )
 @click.option("--runs", type=click.IntRange(2), default=60, show_default=True, help="Runs a unit.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -39,7 +44,11 @@ FAMILIES = list(synthesis.COMMANDS)
 @click.option("--refit", is_flag=True, help="Fit the samples of --out again; no synthesis.")
 @click.option("-o", "--out", type=PATH, default=Path("calibration"), show_default=True)
 def command(
-    family: str,
+    family: str | None,
+    technology: str | None,
+    liberty: tuple[Path, ...],
+    energy: bool,
+    sram: tuple[Path, ...],
     units: tuple[str, ...],
     runs: int,
     seed: int,
@@ -48,16 +57,34 @@ def command(
     refit: bool,
     out: Path,
 ) -> None:
-    """Fit the LUT prices of a family to synthesis of units with random parameters.
+    """Fit the LUT prices of a family, or the gate prices of a technology, to synthesis.
 
-    Leaves FAMILY.toml, the prices, and FAMILY_samples.csv. What is synthesised stays in the user's
-    cache, so that a calibration that broke off goes on.
+    Units of random parameters are synthesised; NAME.toml has the prices, NAME_samples.csv the
+    units. What is synthesised stays in the user's cache, so that a calibration that broke off goes
+    on. With --sram the SRAM of a technology is fitted to its macros' Liberty files instead, with
+    --energy its units are simulated gate by gate.
 
     \b
     Example: syq-dse calibrate --family xcup --unit add --runs 10
     """
     from syq_dse.rtl import calibrate
 
+    if (family is None) == (technology is None):
+        raise click.UsageError("give either --family or --technology")
+    if technology is not None:
+        if sram:
+            _sram(technology, sram, out)
+        elif energy:
+            _energy(technology, liberty, runs, seed, timeout, out)
+        else:
+            _gates(technology, liberty, units, runs, seed, jobs, timeout, refit, out)
+        return
+    if liberty or sram or energy:
+        raise click.UsageError("--liberty, --sram and --energy are for a --technology")
+    others = [unit for unit in units if unit not in UNITS]
+    if others:
+        raise click.UsageError(f"--unit {others[0]} is for a --technology")
+    assert family is not None
     if refit:
         found = calibrate.refit(family, units, out=out)
     else:
@@ -74,6 +101,106 @@ def command(
                 progress=progress,
             )
     _print(found, out / f"{family}.toml")
+
+
+def _gates(
+    name: str,
+    liberty: Sequence[Path],
+    units: Sequence[str],
+    runs: int,
+    seed: int,
+    jobs: int | None,
+    timeout: float,
+    refit: bool,
+    out: Path,
+) -> None:
+    """Calibrate the cells of a technology."""
+    from syq_dse import technology
+    from syq_dse.rtl import calibrate, gate_calibration
+    from syq_dse.rtl.liberty import read
+
+    own = technology.load(name)
+    if not liberty:
+        raise click.UsageError(f"give the cells of {own.name} with --liberty")
+    library = read(liberty)
+    if refit:
+        found = gate_calibration.refit(own, library, units, out)
+    else:
+        with progress_bar() as progress:
+            found = gate_calibration.run_calibration(
+                own,
+                library,
+                units,
+                out=out,
+                cache=calibrate.cache_folder(),
+                runs=runs,
+                seed=seed,
+                jobs=jobs or os.cpu_count() or 1,
+                timeout_s=timeout,
+                progress=progress,
+            )
+    rows = [
+        {
+            "unit": one.unit,
+            "runs": one.prices.runs,
+            "gates %": _percent(one.prices.error.get("mean")),
+            "worst %": _percent(one.prices.error.get("worst")),
+        }
+        for one in found.fits
+    ]
+    print_table(rows, {"gates %": 1, "worst %": 1})
+    print_text(
+        f"Errors are of units of {gate_calibration.SMALL} gate equivalents and more that the fit "
+        f"had not seen; one is {library.nand2}, {found.prices.nand2_um2:g} um2."
+    )
+    click.echo(f"prices: {out / f'{own.name}.toml'}")
+
+
+def _energy(
+    name: str, liberty: Sequence[Path], runs: int, seed: int, timeout: float, out: Path
+) -> None:
+    """Calibrate the energy of a technology's cells."""
+    from syq_dse import technology
+    from syq_dse.rtl import energy_calibration
+    from syq_dse.rtl.liberty import read
+
+    own = technology.load(name)
+    if not liberty:
+        raise click.UsageError(f"give the cells of {own.name} with --liberty")
+    with progress_bar() as progress:
+        found = energy_calibration.run_calibration(
+            own, read(liberty), out=out, runs=runs, seed=seed, timeout_s=timeout, progress=progress
+        )
+    rows = [
+        {
+            "unit": unit,
+            "runs": one.runs,
+            "fJ a gate and cycle": one.fj,
+            "lowest tenth": one.low,
+            "highest tenth": one.high,
+            "toggles of a net": one.toggles,
+        }
+        for unit, one in found.units.items()
+    ]
+    print_table(rows, {"toggles of a net": 2})
+    print_text(f"A flip-flop's clock: {found.flip_flop_fj:g} fJ a cycle. {found.provenance()}")
+    click.echo(f"energy: {out / f'{own.name}-energy.toml'}")
+
+
+def _sram(name: str, files: Sequence[Path], out: Path) -> None:
+    """Calibrate the SRAM of a technology."""
+    from syq_dse import technology
+    from syq_dse.rtl import sram_calibration
+
+    own = technology.load(name).name
+    found = sram_calibration.run_calibration(own, files, out)
+    rows = [
+        {"figure": figure, "mean %": 100 * mean, "worst %": 100 * worst}
+        for figure, (mean, worst) in found.error.items()
+    ]
+    print_table(rows, {"mean %": 1, "worst %": 1})
+    print_text(f"Errors of each of {found.macros} macros by a fit to the others.")
+    click.echo(f"prices: {out / f'{own}-sram.toml'}")
 
 
 def _print(found: Calibration, path: Path) -> None:

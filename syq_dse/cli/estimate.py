@@ -8,9 +8,10 @@ import click
 
 from syq_dse.cli.output import number, print_json, print_table, print_text
 from syq_dse.cli.selectors import design_options, settled
-from syq_dse.cost.document import RESOURCES, document
+from syq_dse.cost.document import document
 from syq_dse.cost.estimate import estimate
 from syq_dse.cost.parameters import warnings
+from syq_dse.cost.pricing import SHOWN
 
 
 @click.command()
@@ -37,7 +38,11 @@ def command(as_json: bool, **asked: Any) -> None:
 
 
 def _print(found: dict[str, Any]) -> None:
-    columns = [c for c in RESOURCES if c != "uram" or found["capacity"][c]]
+    columns = [
+        name
+        for name in found["total"]
+        if name in SHOWN and (name != "uram" or found["capacity"][name])
+    ]
     print_table([_layer_row(layer, columns) for layer in found["layers"]])
     click.echo()
     print_table(_resource_rows(found), {"filled %": 1})
@@ -49,8 +54,9 @@ def _print(found: dict[str, Any]) -> None:
         f"{number(found['total']['energy_uj'])} uJ an image"
     )
     print_text(_verdict(found))
-    print_text(f"lut: {found['provenance']['lut']}")
-    print_text(f"energy: {found['provenance']['energy']}")
+    for what in ("lut", "area", "sram", "energy"):
+        if what in found["provenance"]:
+            print_text(f"{what}: {found['provenance'][what]}")
     for line in found["warnings"]:
         print_text(f"warning: {line}")
 
@@ -92,4 +98,5 @@ def _verdict(found: dict[str, Any]) -> str:
     if found["fits"]:
         return f"fits {within}; fullest: {name}"
     most = int(found["capacity"][name] * found["limit"] + 1e-9)
+    used = round(used)
     return f"does not fit {within}: needs {used} {name}, {used - most} more than {most}"

@@ -9,20 +9,21 @@ from typing import Any
 
 import click
 
-from syq_dse import catalogue, network, records, target
+from syq_dse import catalogue, network, records
 from syq_dse.cli.output import print_json, print_table, print_text, progress_bar
 from syq_dse.cli.paths import PATH
 from syq_dse.errors import InputError
 
 
 @click.command()
-@click.option("--target", "board", help="A shipped board or a TOML file.")
+@click.option("--target", "board", help="A shipped board or technology, or a TOML file.")
 @click.option("--network", "name", help="A shipped network or a TOML file.  [fmnist-vgg]")
 @click.option("--study", "study_file", help="Settings: a shipped study or a TOML file.")
 @click.option("--objective", "objectives", multiple=True, help="Repeat, 2 to 4.  [accuracy, fps]")
 @click.option("--fps", type=float, help="Least images a second.")
+@click.option("--area-mm2", type=float, help="Budget of a technology [mm2].  [its own]")
 @click.option("--limit", type=float, help="Most of each resource to fill, 0 to 1.  [0.8]")
-@click.option("--clock", "clock_mhz", type=float, help="Clock [MHz].  [the board's]")
+@click.option("--clock", "clock_mhz", type=float, help="Clock [MHz].  [the target's]")
 @click.option("--profile", help="Sensitivity profile, or none.  [the network's, where shipped]")
 @click.option("--sampler", help="exact, nsga2, nsga3, tpe, gp, random or all.  [exact]")
 @click.option("--unseeded", is_flag=True, help="Do not start samplers from the exact front.")
@@ -77,11 +78,12 @@ def command(
     to those.
 
     Defaults are in square brackets. Objectives: accuracy, fps, utilization, latency, lut, ff, dsp,
-    bram, uram, energy.
+    bram, uram, energy, area. Boards have no area, technologies no resources of boards.
 
     \b
     Example: syq-dse explore --network cnv --target pynq-z1 --bits 1,2,4 --fps 1000
     """
+    from syq_dse.cost import pricing
     from syq_dse.report import front_plot, sampler_plot
     from syq_dse.search import loop, run
     from syq_dse.search.trainer import Workers
@@ -92,8 +94,8 @@ def command(
     if unseeded:
         given["seeded"] = False
     study = _study(study_file, given, out if resume else None)
-    net, board = network.load(study.network), target.load(study.target)
-    folder = out or run.free_folder(Path("runs"), f"{net.name}-{board.name}")
+    net, chosen = network.load(study.network), pricing.read(study.target)
+    folder = out or run.free_folder(Path("runs"), f"{net.name}-{chosen.name}")
     made = 0
     try:
         with progress_bar() as progress:
@@ -162,7 +164,7 @@ def _study(study_file: str | None, given: dict[str, Any], resumed: Path | None) 
     if space and isinstance(held, dict):  # else the record refuses it
         merged["space"] = {**held, **space}
     if "target" not in merged:
-        raise click.UsageError("--target is missing; `syq-dse targets` lists the boards")
+        raise click.UsageError("--target is missing; `syq-dse targets` lists them")
     return records.structure(merged, Study, place)
 
 
@@ -196,23 +198,36 @@ def _print(found: dict[str, Any], folder: Path) -> None:
     print_text(", ".join(f"{name}: {point}" for name, point in found["named"].items()))
     _print_quality(found["summary"])
     print_text(f"accuracy: {found['accuracy_note']}")
-    print_text(f"lut: {found['provenance']['lut']}")
+    for what in ("lut", "area", "sram"):
+        if what in found["provenance"]:
+            print_text(f"{what}: {found['provenance'][what]}")
     click.echo(f"run: {folder}")
 
 
-DECIMALS = {"accuracy": 4, "filled %": 1}
+DECIMALS = {"accuracy": 4, "filled %": 1, "area um2": 0}
 
 UNITS = {"energy": "energy uJ"}
 
+MAIN = {
+    "lut": "lut",
+    "dsp": "dsp",
+    "bram18": "bram18",
+    "area_um2": "area um2",
+    "gate_equivalents": "gates",
+    "sram_bits": "sram bits",
+}
+"""Resources that every table of points shows, where the target has them."""
+
 
 def _row(row: dict[str, Any], objectives: list[str]) -> dict[str, Any]:
-    further = {"ff": row["ff"], "uram": row["uram"], "energy": row["energy_uj"]}
+    further = {"ff": row["ff"], "uram": row.get("uram"), "energy": row["energy_uj"]}
+    main = [name for name in MAIN if name in row]
     return {
         "point": row["point"],
         "accuracy": row["accuracy"],
         "fps": row["fps"],
         "latency us": row["latency_us"],
-        **{name: row[name] for name in ("lut", "dsp", "bram18")},
+        **{MAIN[name]: row[name] for name in main},
         **{UNITS.get(n, n): further[n] for n in objectives if n in further},
         "filled %": 100 * row["utilization"],
     }

@@ -10,7 +10,7 @@ import click
 from syq_dse.cli.output import print_json, print_table
 from syq_dse.cli.paths import PATH
 from syq_dse.cli.selectors import design_options, settled
-from syq_dse.cost.document import RESOURCES
+from syq_dse.cost.pricing import SHOWN
 
 
 @click.command()
@@ -43,7 +43,9 @@ def command(
     rows = [
         {
             "layer": entry["layer"] or "whole network",
-            **{column: entry["estimate"][column] for column in RESOURCES},
+            **{
+                column: entry["estimate"][column] for column in SHOWN if column in entry["estimate"]
+            },
         }
         for entry in listed
         if entry["unit"] in ("engine", "network")

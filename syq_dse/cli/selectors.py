@@ -8,22 +8,25 @@ from typing import Any, TypeVar
 
 import click
 
-from syq_dse import network, target
+from syq_dse import network
 from syq_dse.cli.paths import PATH
 from syq_dse.cost import design
 from syq_dse.cost.estimate import LIMIT
-from syq_dse.cost.fpga import Pricing, pricing
+from syq_dse.cost.pricing import Pricing, load
 
 OPTIONS = (
     click.option("--network", "name", required=True, help="A shipped network or a TOML file."),
-    click.option("--target", "board", required=True, help="A shipped board or a TOML file."),
+    click.option(
+        "--target", "board", required=True, help="A shipped board or technology, or a TOML file."
+    ),
     click.option("--scheme", type=PATH, help="Scheme or point, TOML or JSON."),
     click.option(
         "--uniform", metavar="WEIGHTS,BITS,GRANULARITY[,SCALE]", help="One choice for all."
     ),
     click.option("--interval", type=click.IntRange(min=1), help="Cycles between two images."),
     click.option("--fps", type=float, help="Images a second, in place of --interval."),
-    click.option("--clock", "clock_mhz", type=float, help="Clock [MHz]; default: the board's."),
+    click.option("--clock", "clock_mhz", type=float, help="Clock [MHz]; default: the target's."),
+    click.option("--area-mm2", type=float, help="Budget of a technology [mm2]; default: its own."),
     click.option(
         "--limit", type=float, default=LIMIT, show_default=True, help="Most to fill, 0 to 1."
     ),
@@ -47,9 +50,10 @@ def settled(
     interval: int | None,
     fps: float | None,
     clock_mhz: float | None,
+    area_mm2: float | None,
     limit: float,
 ) -> tuple[network.Network, Pricing, design.Settled]:
-    """The network, the prices of its board, and the design that the options ask for.
+    """The network, the prices of its target, and the design that the options ask for.
 
     Raises:
         click.UsageError: options that exclude each other, or none where one is needed.
@@ -58,6 +62,6 @@ def settled(
         raise click.UsageError("give either --scheme FILE or --uniform WEIGHTS,BITS,GRANULARITY")
     if interval is not None and fps is not None:
         raise click.UsageError("give either --interval or --fps")
-    net, prices = network.load(name), pricing(target.load(board))
+    net, prices = network.load(name), load(board, area_mm2)
     asked = design.read(net, scheme) if scheme is not None else design.uniform(net, str(uniform))
     return net, prices, design.settle(prices, net, asked, interval, fps, clock_mhz, limit)

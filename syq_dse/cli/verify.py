@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from syq_dse.cli.output import print_json, print_table, print_text, progress_bar
 from syq_dse.cli.paths import PATH
+from syq_dse.errors import InputError
 
-SHOWN = ("lut", "ff", "dsp", "bram18", "uram")
+if TYPE_CHECKING:
+    from syq_dse.cost.pricing import Pricing
+    from syq_dse.rtl import verify
+
+SHOWN = ("lut", "ff", "dsp", "bram18", "uram", "gate_equivalents")
 
 
 @click.command()
@@ -28,6 +34,7 @@ SHOWN = ("lut", "ff", "dsp", "bram18", "uram")
     show_default=True,
     help="Seconds for one run of Yosys.",
 )
+@click.option("--liberty", type=PATH, multiple=True, help="Of a technology's cells; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     run: Path,
@@ -37,6 +44,7 @@ def command(
     seed: int,
     jobs: int | None,
     timeout: float,
+    liberty: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Synthesise the engines of a point, and show the estimate beside the result.
@@ -46,7 +54,7 @@ def command(
     \b
     Example: syq-dse verify runs/fmnist-vgg-zcu102 --point smallest
     """
-    from syq_dse.rtl import calibrate, emit, verify, write
+    from syq_dse.rtl import emit, verify, write
     from syq_dse.search.settled import settled_point
 
     if images is None:
@@ -58,10 +66,8 @@ def command(
         compared = verify.verify(
             built,
             texts,
-            prices.family.name,
-            cache=calibrate.cache_folder(),
+            _synthesis(prices, liberty, timeout),
             jobs=jobs or os.cpu_count() or 1,
-            timeout_s=timeout,
             progress=progress,
         )
     simulated = None
@@ -76,7 +82,7 @@ def command(
     total = {
         "layer": "total",
         **{
-            what: {name: sum(row[what][name] for row in rows) for name in verify.COMPARED}
+            what: {name: sum(row[what][name] for row in rows) for name in rows[0][what]}
             for what in ("estimate", "synthesis")
         },
     }
@@ -96,8 +102,12 @@ def command(
             }
         )
         return
-    print_table([_row(row) for row in [*rows, total]], {"lut off %": 1, "ff off %": 1})
-    print_text("First the estimate, then synthesis by Yosys; LUTs include those that are memory.")
+    decimals = {f"{name} off %": 1 for name in OFF}
+    print_table([_row(row) for row in [*rows, total]], decimals)
+    print_text(
+        "First the estimate, then synthesis by Yosys; "
+        + ("SRAM is left out." if liberty else "LUTs include those that are memory.")
+    )
     if simulated is not None:
         print_text(
             f"simulated {simulated.images} images, results equal to the integer model: "
@@ -106,11 +116,46 @@ def command(
         )
 
 
+OFF = ("lut", "ff", "gate_equivalents")
+"""Whose relative difference is shown."""
+
+
 def _row(row: dict[str, Any]) -> dict[str, Any]:
     shown: dict[str, Any] = {"layer": row["layer"]}
     for name in SHOWN:
+        if name not in row["synthesis"]:
+            continue
         estimate, real = row["estimate"][name], row["synthesis"][name]
         shown[name] = f"{estimate} {real}"
-        if name in ("lut", "ff"):
+        if name in OFF:
             shown[f"{name} off %"] = 100 * (estimate - real) / real if real else None
     return shown
+
+
+def _synthesis(prices: Pricing, liberty: Sequence[Path], timeout_s: float) -> verify.Synthesise:
+    """How the engines of a target are synthesised.
+
+    Raises:
+        InputError: a technology without its Liberty files, or a board with some.
+    """
+    from syq_dse.cost import asic
+    from syq_dse.rtl import calibrate, verify
+    from syq_dse.rtl.liberty import read
+
+    cache = calibrate.cache_folder()
+    if not isinstance(prices, asic.Pricing):
+        if liberty:
+            raise InputError(f"--liberty is for a technology; {prices.target.name} is a board")
+        return verify.on_board(prices.family.name, cache, timeout_s)
+    if not liberty:
+        name = prices.target.name
+        files = ", ".join(prices.gates.library)
+        raise InputError(f"{name}: give its cells with --liberty, for each of {files}")
+    library = read(liberty)
+    own = {file.sha256 for file in library.files}
+    if own != set(prices.gates.library.values()):
+        raise InputError(
+            f"--liberty: is not the library of {prices.target.name}'s calibration: its files are "
+            f"{', '.join(prices.gates.library)}, by SHA-256 of their text without comments"
+        )
+    return verify.on_cells(prices.target, library, cache, timeout_s)

@@ -31,11 +31,14 @@ class Memory:
 class Counts:
     """Exact counts of one unit, for many foldings at once.
 
-    `lut` names what LUTs are spent on; a family's calibration has prices for each name.
+    `lut` names what LUTs are spent on; a family's calibration has prices for each name. In silicon
+    `lut`, `gates` and flip-flops have prices in gate equivalents; where `gates` are given they
+    stand for `lut`.
     """
 
     lut: Mapping[str, Any]  # [bits], by what they do
     ff: Any  # flip-flops
+    gates: Mapping[str, Any] = field(default_factory=dict)  # [bits], what LUTs take in unseen
     dsp: Any = 0
     memories: tuple[Memory, ...] = ()
     dram_bits: Any = 0  # read from DRAM for one image

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from syq_dse import records, scheme, target
-from syq_dse.cost import engine, table, timing
+from syq_dse import records, scheme
+from syq_dse.cost import table, timing
 from syq_dse.cost.estimate import (
     LIMIT,
-    capacity,
     check_foldings,
     check_interval,
     choose,
@@ -24,8 +23,8 @@ from syq_dse.cost.estimate import (
     utilization,
 )
 from syq_dse.cost.folding import Folding, cycles, foldings
-from syq_dse.cost.fpga import Pricing, as_mapping, pricing
 from syq_dse.cost.integers import ints
+from syq_dse.cost.pricing import Pricing, load
 from syq_dse.cost.table import Choice
 from syq_dse.cost.units.requant import Method
 from syq_dse.errors import InfeasibleError, InputError
@@ -136,8 +135,8 @@ def settle(
         InfeasibleError: no folding meets the interval.
         InputError: a value outside its range.
     """
-    same_board = asked.target in (None, pricing.board.name)
-    given = (clock_mhz, asked.clock_mhz if same_board else None, pricing.board.clock_mhz)
+    same_board = asked.target in (None, pricing.target.name)
+    given = (clock_mhz, asked.clock_mhz if same_board else None, pricing.target.clock_mhz)
     clock = next(c for c in given if c is not None)
     if not 1 <= clock <= 2000:
         raise InputError(f"clock must be 1 to 2000 MHz, got {clock:g}")
@@ -196,7 +195,7 @@ def _shortest_that_fits(
     else:
         totals = _totals(pricing, network, asked.scheme, intervals)
     for interval, total in zip(intervals, totals, strict=True):
-        used = utilization(total, capacity(pricing, interval, clock))
+        used = utilization(total, pricing.capacity(interval, clock))
         if all(value <= limit for value in used.values()):
             return interval
     return intervals[-1]
@@ -227,7 +226,7 @@ def _totals(
         rows = made.factors[made.places[name]].rows.reshape(len(intervals), -1, table.ROW)
         designs[:, column] = pricing.share_of(rows[..., : table.CYCLES]).argmin(axis=1)
     for total in table.price(made, designs).total:
-        yield as_mapping(total)
+        yield dict(zip(pricing.columns, total.tolist(), strict=True))
 
 
 def every_choice(
@@ -238,8 +237,8 @@ def every_choice(
     return tuple(
         Choice(layer, res, ram)
         for layer in schemes
-        for res in engine.res_types(pricing)
-        for ram in engine.ram_styles(pricing, geo)
+        for res in pricing.res_types()
+        for ram in pricing.ram_styles(geo)
     )
 
 
@@ -279,6 +278,6 @@ def methods(net: Network, asked: Asked, board: str | None) -> dict[str, Method] 
     """How a design's hardware makes codes, where its board is known."""
     if board is None:
         return None
-    prices = pricing(target.load(board))
+    prices = load(board)
     settled = settle(prices, net, asked, None, None, None, LIMIT)
     return requant_methods(prices, net, settled.scheme, settled.folding)

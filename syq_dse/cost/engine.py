@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from syq_dse.cost.counts import Counts
 from syq_dse.cost.folding import Folding, Geometry, RamStyle, ResType, word_channels
-from syq_dse.cost.fpga import Pricing, Resources, resources
+from syq_dse.cost.fpga import Resources
 from syq_dse.cost.integers import Ints, ints
+from syq_dse.cost.pricing import Pricing
 from syq_dse.cost.timing import Queue
 from syq_dse.cost.units import fifo as fifos
 from syq_dse.cost.units import pool as pools
@@ -27,14 +28,14 @@ def result_bits(geo: Geometry, layer: LayerScheme, bits: int) -> int:
 
 
 def window_unit(pricing: Pricing, geo: Geometry, bits: int, pe: Ints, simd: Ints) -> Resources:
-    return resources("window", window(geo, bits, pe, simd), pricing)
+    return pricing.resources("window", window(geo, bits, pe, simd))
 
 
 def weights_unit(
     pricing: Pricing, geo: Geometry, codebook: str, pe: Ints, simd: Ints, style: RamStyle
 ) -> Resources:
     counts = weights(geo, weight_bits(codebook), pe, simd, style)
-    return resources("weights", counts, pricing, style)
+    return pricing.resources("weights", counts, style)
 
 
 def mac_unit(
@@ -49,7 +50,7 @@ def mac_unit(
 ) -> Resources:
     """The unit with any codes or, where they are constants, with those of one folding, as `mac`."""
     counts = mac(geo, layer, bits, pe, simd, res, pricing.family.multiplier, codes)
-    return resources("mac", counts, pricing)
+    return pricing.resources("mac", counts)
 
 
 def scale_unit(
@@ -63,7 +64,7 @@ def scale_unit(
     shifts: Sequence[int] | None = None,
 ) -> Resources:
     counts = scale(geo, layer, bits, pe, simd, res, pricing.family.multiplier, shifts)
-    return resources("scale", counts, pricing)
+    return pricing.resources("scale", counts)
 
 
 def requant_unit(
@@ -78,9 +79,9 @@ def requant_unit(
 ) -> Resources:
     """The cheaper of thresholds and multiply-add-shift-clip; nothing for the network's result."""
     if out.kind == "result":
-        return resources("requant", Counts(lut={}, ff=pe * 0), pricing)
+        return pricing.resources("requant", Counts(lut={}, ff=pe * 0))
     options = requant_counts(pricing, geo, acc, out, out_bits, pe, simd, res)
-    return pricing.cheapest([resources("requant", of, pricing) for of in options.values()])[0]
+    return pricing.cheapest([pricing.resources("requant", of) for of in options.values()])[0]
 
 
 def requant_method(
@@ -89,7 +90,7 @@ def requant_method(
     """The method that `requant_unit` takes for one folding, and its counts."""
     pe, simd = ints([fold.pe]), ints([fold.simd])
     options = requant_counts(pricing, geo, acc, out, out_bits, pe, simd, fold.res_type)
-    rows = [resources("requant", of, pricing) for of in options.values()]
+    rows = [pricing.resources("requant", of) for of in options.values()]
     return list(options.items())[int(pricing.cheapest(rows)[1][0])]
 
 
@@ -129,12 +130,12 @@ def output_unit(pricing: Pricing, bits: int, pe: Ints, link: int) -> Resources:
 
 def convert_unit(pricing: Pricing, bits: int, source: Ints | int, sink: Ints | int) -> Resources:
     """The conversion between words of different widths."""
-    return resources("fifo", fifos.converter(bits, source, sink), pricing)
+    return pricing.resources("fifo", fifos.converter(bits, source, sink))
 
 
 def queue_unit(pricing: Pricing, queue: Queue, bits: int) -> Resources:
     """The queue in front of an input."""
-    return resources("fifo", fifos.fifo(queue.words, queue.lanes * bits), pricing)
+    return pricing.resources("fifo", fifos.fifo(queue.words, queue.lanes * bits))
 
 
 def plain_units(
@@ -166,7 +167,7 @@ def plain_units(
         unit, counts = "pool", pools.max_pool(node, bits[0], width)
     else:
         unit, counts = "pool", pools.mean_pool(node, bits[0], out_bits, width)
-    return {unit: resources(unit, counts, pricing), "fifo": sum(waiting[1:], waiting[0])}
+    return {unit: pricing.resources(unit, counts), "fifo": sum(waiting[1:], waiting[0])}
 
 
 def engine_units(
@@ -193,23 +194,3 @@ def engine_units(
         "fifo": input_unit(pricing, geo, bits, queue, pe, simd)
         + output_unit(pricing, out_bits, pe, link),
     }
-
-
-def ram_styles(pricing: Pricing, geo: Geometry) -> tuple[RamStyle, ...]:
-    """Where this part can keep the weights of this layer.
-
-    Layers without reuse of their weights can stream them from DRAM.
-    """
-    styles: list[RamStyle] = ["distributed"]
-    if pricing.board.capacity.bram18:
-        styles.append("block")
-    if pricing.family.uram and pricing.board.capacity.uram:
-        styles.append("ultra")
-    if pricing.board.dram.bandwidth_gb_s and geo.positions == 1:
-        styles.append("dram")
-    return tuple(styles)
-
-
-def res_types(pricing: Pricing) -> tuple[ResType, ...]:
-    """What can multiply on this part."""
-    return ("lut", "dsp") if pricing.board.capacity.dsp else ("lut",)

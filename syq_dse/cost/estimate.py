@@ -20,8 +20,9 @@ from syq_dse.cost.folding import (
     geometry,
     least_cycles,
 )
-from syq_dse.cost.fpga import COLUMNS, Pricing, Resources, as_mapping, settled
-from syq_dse.cost.integers import ints
+from syq_dse.cost.fpga import Resources
+from syq_dse.cost.integers import Ints, ints
+from syq_dse.cost.pricing import Pricing
 from syq_dse.cost.units.requant import Method
 from syq_dse.errors import InfeasibleError, InputError, unknown
 from syq_dse.network import Network, Node
@@ -36,8 +37,8 @@ class LayerCost:
     """One layer of a priced design; `scheme` and `folding` are for layers with weights."""
 
     name: str
-    units: Mapping[str, Mapping[str, int]]  # unit to column of COLUMNS to count, each by itself
-    total: Mapping[str, int]  # by column of COLUMNS; LUTs that units share count once
+    units: Mapping[str, Mapping[str, int]]  # unit to column of the pricing to count, each by itself
+    total: Mapping[str, int]  # by column of the pricing; LUTs that units share count once
     input_bits: int
     output_bits: int
     cycles: int  # an image
@@ -50,7 +51,7 @@ class Cost:
     """A priced design."""
 
     layers: tuple[LayerCost, ...]
-    total: Mapping[str, int]  # by column of COLUMNS
+    total: Mapping[str, int]  # by column of the pricing
     interval_cycles: int  # the largest of the layers and of the streams between them
     latency_cycles: int
 
@@ -173,7 +174,7 @@ def estimate(
                 pricing, geo, layer, bits[0], out, out_bits, queue, link, fold
             )
             pe, simd = ints(fold.pe), ints(fold.simd)
-            taken = int(cycles(geo, pe, simd))
+            taken = active = int(cycles(geo, pe, simd))
             work[node.name] = int(timing.busy(geo, layer.granularity, pe, simd))
         else:
             out_bits = scheme.bits.get(out.name, bits[0])
@@ -181,14 +182,14 @@ def estimate(
             link = timing.stream_lanes(network, node.name, interval)
             units = engine.plain_units(pricing, node, bits, out_bits, links, link)
             fold = None
-            taken = max(link_cycles(node, q.lanes) for q in links) if units else 0
-            taken = max(taken, pools.get(node.name, 0))
+            active = max(link_cycles(node, q.lanes) for q in links) if units else 0
+            taken = max(active, pools.get(node.name, 0))
         if units:
             layers.append(
                 LayerCost(
                     name=node.name,
-                    units={unit: as_mapping(settled(row)) for unit, row in units.items()},
-                    total=as_mapping(settled(np.sum(list(units.values()), axis=0))),
+                    units={unit: as_mapping(pricing, row, active) for unit, row in units.items()},
+                    total=as_mapping(pricing, np.sum(list(units.values()), axis=0), active),
                     input_bits=max(bits),
                     output_bits=out_bits,
                     cycles=taken,
@@ -196,7 +197,7 @@ def estimate(
                     folding=fold,
                 )
             )
-    total = {column: sum(layer.total[column] for layer in layers) for column in COLUMNS}
+    total = {column: sum(layer.total[column] for layer in layers) for column in pricing.columns}
     return Cost(
         layers=tuple(layers),
         total=total,
@@ -223,10 +224,10 @@ def _check_part(pricing: Pricing, geo: Geometry, name: str, fold: Folding) -> No
     Raises:
         InputError: names the layer and what the part has.
     """
-    board = pricing.board.name
+    board = pricing.target.name
     for what, value, offered in (
-        ("res_type", fold.res_type, engine.res_types(pricing)),
-        ("ram_style", fold.ram_style, engine.ram_styles(pricing, geo)),
+        ("res_type", fold.res_type, pricing.res_types()),
+        ("ram_style", fold.ram_style, pricing.ram_styles(geo)),
     ):
         if value not in offered:
             has = ", ".join(offered)
@@ -257,29 +258,32 @@ def _cheapest(
     link = timing.stream_lanes(network, node.name, interval)
     shared = shared + engine.output_unit(pricing, out_bits, pe, link)
     by_res: dict[ResType, Resources] = {}
-    for res in engine.res_types(pricing):
+    for res in pricing.res_types():
         mac = engine.mac_unit(pricing, geo, layer, bits, pe, simd, res)
         scale = engine.scale_unit(pricing, geo, layer, bits, pe, simd, res)
         requant = engine.requant_unit(pricing, geo, acc, out, out_bits, pe, simd, res)
         by_res[res] = shared + mac + scale + requant
     by_ram: dict[RamStyle, Resources] = {
         style: engine.weights_unit(pricing, geo, layer.weights, pe, simd, style)
-        for style in engine.ram_styles(pricing, geo)
+        for style in pricing.ram_styles(geo)
     }
     pairs = [(res, ram) for res in by_res for ram in by_ram]
-    share = pricing.share_of(settled(np.stack([by_res[res] + by_ram[ram] for res, ram in pairs])))
+    share = pricing.share_of(
+        pricing.settled(np.stack([by_res[res] + by_ram[ram] for res, ram in pairs]))
+    )
     index, best = np.unravel_index(int(np.argmin(share)), share.shape)
     res, ram = pairs[int(index)]
     return Folding(pe=int(pe[best]), simd=int(simd[best]), res_type=res, ram_style=ram)
 
 
-def capacity(pricing: Pricing, interval: int, clock_mhz: float) -> dict[str, int]:
-    """What the board offers in each column that has a limit, DRAM bits for one image included."""
-    board = pricing.board
-    columns = ("lut", "ff", "dsp", "bram18", "uram", "lutram")
-    offered = {name: int(getattr(board.capacity, name)) for name in columns}
-    bits_a_cycle = board.dram.bandwidth_gb_s * 8e3 / clock_mhz
-    return offered | {"dram_bits": int(bits_a_cycle * interval)}
+def as_mapping(pricing: Pricing, row: Ints, cycles: int = 0) -> Mapping[str, int]:
+    """One row of counts, settled, by column of the pricing.
+
+    Args:
+        cycles: an image, in which words go through.
+    """
+    settled = pricing.settled(row, cycles)
+    return {name: int(value) for name, value in zip(pricing.columns, settled, strict=True)}
 
 
 def utilization(total: Mapping[str, int], offered: Mapping[str, int]) -> dict[str, float]:

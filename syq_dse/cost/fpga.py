@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from math import comb
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from syq_dse.cost import prices
 from syq_dse.cost.counts import Counts, Memory
-from syq_dse.cost.folding import RamStyle
+from syq_dse.cost.folding import Geometry, RamStyle, ResType
 from syq_dse.cost.integers import Ints, cdiv, clog2, ints
 from syq_dse.cost.selects import selectors
 from syq_dse.target import Board, Family, load_family
@@ -65,6 +65,25 @@ class Pricing:
     lut: prices.LutPrices
     energy: prices.EnergyPrices
 
+    columns = COLUMNS
+    limited = COLUMNS[:ENERGY]
+    shown = ("lut", "ff", "dsp", "bram18", "uram")
+    sums: ClassVar[Mapping[str, str]] = {
+        "lut": "lut",
+        "ff": "ff",
+        "dsp": "dsp",
+        "bram": "bram18",
+        "uram": "uram",
+        "energy": "energy_pj",
+    }
+
+    units: ClassVar[Mapping[str, tuple[int, str]]] = {}
+    whole = "part"
+
+    @property
+    def target(self) -> Board:
+        return self.board
+
     @cached_property
     def share(self) -> Ints:
         """The part of the board that one of each column takes [10^-9 of it], as integers.
@@ -99,6 +118,81 @@ class Pricing:
         stacked = np.stack(np.broadcast_arrays(*options))
         best = np.argmin(self.share_of(settled(stacked)), axis=0)
         return np.take_along_axis(stacked, best[None, ..., None], axis=0)[0], best
+
+    def settled(self, rows: Resources, cycles: Ints | int = 0) -> Resources:
+        """What rows of counts take (`settled`); energy is of work, however many cycles it takes."""
+        return settled(rows)
+
+    def resources(self, unit: str, counts: Counts, ram_style: RamStyle | None = None) -> Resources:
+        """Resources of one unit (`resources`)."""
+        return resources(unit, counts, self, ram_style)
+
+    def styles(self, memory: Memory) -> tuple[RamStyle, ...]:
+        """The styles that a memory may have where none is asked for (`styles`)."""
+        return styles(memory, self)
+
+    def chosen_style(self, memory: Memory) -> RamStyle:
+        """The style of one memory (`chosen_style`)."""
+        return chosen_style(memory, self)
+
+    def ram_styles(self, geo: Geometry) -> tuple[RamStyle, ...]:
+        """Where this part can keep the weights of a layer.
+
+        Layers without reuse of their weights can stream them from DRAM.
+        """
+        found: list[RamStyle] = ["distributed"]
+        if self.board.capacity.bram18:
+            found.append("block")
+        if self.family.uram and self.board.capacity.uram:
+            found.append("ultra")
+        if self.board.dram.bandwidth_gb_s and geo.positions == 1:
+            found.append("dram")
+        return tuple(found)
+
+    def res_types(self) -> tuple[ResType, ...]:
+        """What can multiply on this part."""
+        return ("lut", "dsp") if self.board.capacity.dsp else ("lut",)
+
+    def capacity(self, interval: int, clock_mhz: float) -> dict[str, int]:
+        """What the board offers in each column that has a limit, DRAM bits an image included."""
+        offered = {name: int(getattr(self.board.capacity, name)) for name in COLUMNS[:DRAM]}
+        bits_a_cycle = self.board.dram.bandwidth_gb_s * 8e3 / clock_mhz
+        return offered | {"dram_bits": int(bits_a_cycle * interval)}
+
+    def warnings(self, unit: str, parameters: Mapping[str, int | str]) -> list[str]:
+        """One line for each parameter of a unit that lies outside of what was synthesised."""
+        return prices.warnings(self.lut, unit, parameters)
+
+    def totals(self, total: Mapping[str, int]) -> dict[str, int]:
+        """What documents show of a row of COLUMNS, energy apart."""
+        return {name: total[name] for name in (*self.shown, "lutram", "dram_bits")}
+
+    def shown_capacity(self, offered: Mapping[str, int]) -> dict[str, int]:
+        """What documents show of the capacity."""
+        return dict(offered)
+
+    def provenance(self) -> dict[str, str]:
+        """Where each kind of price comes from, and whether it was fitted to synthesis."""
+        exact = "exact count, mapped by the part's shapes"
+        return {
+            "lut": f"{self.lut.status}: {self.lut.source}{self._held_out()}",
+            "ff": f"{exact}; {self.lut.status} against synthesis",
+            "dsp": exact,
+            "bram18": exact,
+            "uram": exact,
+            "energy": f"{self.energy.status}: {self.energy.source}",
+        }
+
+    def _held_out(self) -> str:
+        """The error that a unit's LUTs had where prices were fitted without it."""
+        fitted = {name: unit.error for name, unit in self.lut.units.items() if unit.runs}
+        if not fitted:
+            return ""
+        each = ", ".join(
+            f"{name} {100 * error.get('lut_mean', 0.0):.1f}" for name, error in fitted.items()
+        )
+        worst = max(error.get("lut_worst", 0.0) for error in fitted.values())
+        return f"; mean error of a unit [%]: {each}; worst {100 * worst:.0f} %"
 
 
 PART = 10**9
@@ -212,13 +306,7 @@ def table_luts(width: Ints, depth: Ints, family: Family, rare: float = 0.5) -> t
     Args:
         rare: share of the rarer bit of a column; 0 where all columns differ.
     """
-    different = width + depth * 0.0
-    for words in range(1, FEW_WORDS + 1):
-        here = depth == words
-        if here.any() and rare:
-            classes = _columns(words, rare)
-            drawn = (-np.expm1(np.multiply.outer(width, classes[1]))) @ classes[0]
-            different = np.where(here, drawn, different)
+    different = columns_of(width, depth, rare)
     if family.lut_inputs >= 6:  # blocks of 256 words are four LUTs a column; three take a fourth
         blocks, rest = depth // 256, cdiv(depth % 256, family.rom_depth_per_lut)
         column = 4 * blocks + rest + (rest == 3) + cdiv(blocks + (rest > 0) - 1, 3)
@@ -229,6 +317,22 @@ def table_luts(width: Ints, depth: Ints, family: Family, rare: float = 0.5) -> t
     # rounded first: the last digit of a logarithm depends on how many are taken at once
     taken = [np.ceil(np.round(part * different, 6)).astype(np.int64) for part in (luts, halves)]
     return taken[0], taken[1]
+
+
+def columns_of(width: Ints, depth: Ints, rare: float = 0.5) -> Floats:
+    """Columns of a table of random constants that neither repeat nor invert another, in the mean.
+
+    Args:
+        rare: as of `table_luts`.
+    """
+    different = width + depth * 0.0
+    for words in range(1, FEW_WORDS + 1):
+        here = depth == words
+        if here.any() and rare:
+            classes = _columns(words, rare)
+            drawn = (-np.expm1(np.multiply.outer(width, classes[1]))) @ classes[0]
+            different = np.where(here, drawn, different)
+    return different
 
 
 FEW_WORDS = 16

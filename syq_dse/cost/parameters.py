@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from syq_dse.cost import engine, folding, prices, timing
+from syq_dse.cost import engine, folding, timing
 from syq_dse.cost.estimate import geometries
 from syq_dse.cost.folding import Folding, Geometry
-from syq_dse.cost.fpga import Pricing
 from syq_dse.cost.integers import ints
+from syq_dse.cost.pricing import Pricing
 from syq_dse.cost.units.mac import MacShape, mac_shape, subgroups, sum_bits
 from syq_dse.network import Add, Flatten, Network, Node
 from syq_dse.scheme import LayerScheme, Scheme, normal, tensors, weight_bits
@@ -89,7 +89,7 @@ def warnings(
     """One line for each parameter of a unit outside of what was synthesised, with its layers."""
     layers: dict[str, list[str]] = {}
     for layer, unit, found in of_design(pricing, network, scheme, interval, chosen):
-        for line in prices.warnings(pricing.lut, unit, found):
+        for line in pricing.warnings(unit, found):
             layers.setdefault(line, []).append(layer)
     return [f"{line}: {', '.join(dict.fromkeys(where))}" for line, where in layers.items()]
 

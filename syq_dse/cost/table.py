@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from syq_dse.cost import engine, timing
-from syq_dse.cost.estimate import check_interval, geometries
+from syq_dse.cost.estimate import check_interval, geometries, link_cycles
 from syq_dse.cost.folding import (
     Folding,
     Geometry,
@@ -22,8 +22,9 @@ from syq_dse.cost.folding import (
     cycles,
     foldings,
 )
-from syq_dse.cost.fpga import COLUMNS, HALVES, Pricing, Resources, settled
+from syq_dse.cost.fpga import COLUMNS, HALVES, Resources
 from syq_dse.cost.integers import Ints, ints
+from syq_dse.cost.pricing import Pricing
 from syq_dse.network import INPUT, Network, Node
 from syq_dse.scheme import LayerScheme, Scheme, Tensor, normal, tensors
 
@@ -294,7 +295,7 @@ def _engine_rows(
             joins = _joins(
                 pricing, geo, in_bits, out_bits, acc, queue, link, pe[meets], simd[meets]
             )
-            whole = settled(base[..., meets, :] + joins)
+            whole = pricing.settled(base[..., meets, :] + joins, taken[meets])
             best = np.argmin(pricing.share_of(whole), axis=-1)
             pick = meets[best]
             chosen = np.take_along_axis(whole, best[..., None, None], axis=-2)[..., 0, :]
@@ -400,7 +401,8 @@ def _plain_factor(
         link = timing.stream_lanes(network, node.name, intervals[index[0]])
         units = engine.plain_units(pricing, node, read, value.get(out.name, read[0]), links, link)
         if units:
-            rows[index][:CYCLES] = settled(np.sum(list(units.values()), axis=0))
+            words = max(link_cycles(node, queue.lanes) for queue in links)
+            rows[index][:CYCLES] = pricing.settled(np.sum(list(units.values()), axis=0), words)
     return [Factor(node.name, tuple(touched), rows, None)] if rows.any() else []
 
 

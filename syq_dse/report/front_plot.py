@@ -33,12 +33,16 @@ AXES = {
     "dsp": "DSPs",
     "bram18": "BRAM18s",
     "uram": "URAMs",
+    "area_um2": "area [um2]",
+    "gate_equivalents": "gate equivalents",
+    "sram_bits": "SRAM [bits]",
+    "sram_um2": "area of SRAM [um2]",
     "utilization": "fullest resource [% of the part]",
     "energy_uj": "energy an image [uJ]",
 }
 """Columns of front.csv that can be axes, with their units."""
 
-COLUMN_OF = {"bram": "bram18", "energy": "energy_uj", "latency": "latency_us"}
+COLUMN_OF = {"area": "area_um2", "bram": "bram18", "energy": "energy_uj", "latency": "latency_us"}
 """Columns of objectives that have another name."""
 
 LOG = ("fps", "latency_us", "interval_cycles", "energy_uj")
@@ -63,8 +67,9 @@ def draw_run(
     y = y_axis or ("accuracy" if "accuracy" in columns else columns[0])
     x = x_axis or next(c for c in [*columns, "fps"] if c != y)
     for name in (x, y):
-        if name not in AXES:
-            raise InputError(unknown("axis", name, AXES))
+        known = [axis for axis in AXES if axis in front["points"][0]]
+        if name not in known:
+            raise InputError(unknown("axis", name, known))
     figure = draw(front, x, y)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -196,5 +201,7 @@ def _value(point: dict[str, Any], column: str) -> float:
 
 
 def _note(front: dict[str, Any]) -> str:
-    lut = str(front["provenance"]["lut"]).split(":")[0]
-    return f"accuracy: {front['accuracy_note']}; LUT prices: {lut}"
+    what = "lut" if "lut" in front["provenance"] else "area"
+    status = str(front["provenance"][what]).split(":")[0]
+    names = {"lut": "LUT", "area": "area"}
+    return f"accuracy: {front['accuracy_note']}; {names[what]} prices: {status}"

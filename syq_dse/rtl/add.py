@@ -42,7 +42,7 @@ class Adder(Unit):
         # A table, or Yosys merges the enable into the LUTs of all bits, which then share none.
         signals = Cat(self.s_valid, self.t_valid, self.m_ready, valid)
         words = [int(n & 3 == 3 and n >> 2 != 2) for n in range(16)]
-        passed = table(m, "passed", signals, words, 1)
+        passed = table(m, "passed", signals, words, 1, counted=False)
         m.d.comb += [
             go.eq(~valid | self.m_ready),
             self.s_ready.eq(go & self.t_valid),
@@ -106,10 +106,10 @@ def clipped(m: Module, clip: counts.Clip, number: Value, name: str) -> Value:
             pairs = [_outside(clip, value) for value in range(1 << len(top))]
             if clip.signed and clip.under:
                 words = [o | u << 1 for o, u in pairs]
-                both = table(m, name, top, words, 2)
+                both = table(m, name, top, words, 2, counted=False)
                 over, under = both[0], both[1]
             else:
-                over = table(m, name, top, [o for o, _ in pairs], 1)
+                over = table(m, name, top, [o for o, _ in pairs], 1, counted=False)
         elif clip.signed:
             over = ~negative & top.any()
             under = negative & ~top.all()

@@ -98,7 +98,7 @@ def refit(family: str, units: Sequence[str], *, out: Path) -> Calibration:
     Raises:
         InputError: no samples, or a unit is now drawn with other parameters.
     """
-    table = _find(out, f"{family}_samples.csv")
+    table = find_table(out, f"{family}_samples.csv")
     if table is None:
         raise InputError(f"{out / f'{family}_samples.csv'}: no such file; run without --refit")
     part, named = load_family(family), list(units or UNITS)
@@ -115,11 +115,11 @@ def refit(family: str, units: Sequence[str], *, out: Path) -> Calibration:
 
 def _recount(run: Run, family: Family, table: Path) -> Run:
     """A run with the features and counts of now."""
-    sample = _sample(run.unit, draw_of(run.unit), family, run.seed, run.run)
-    if _shown(sample.parameters) != _shown(run.parameters):
+    sample = draw_one(run.unit, draw_of(run.unit), family, run.seed, run.run)
+    if shown(sample.parameters) != shown(run.parameters):
         raise InputError(
             f"{table}: run {run.run} of {run.unit} is now drawn as "
-            f"{_shown(sample.parameters)}, was {_shown(run.parameters)}; run without --refit"
+            f"{shown(sample.parameters)}, was {shown(run.parameters)}; run without --refit"
         )
     drawn = Drawn(unit=run.unit, number=run.run, seed=run.seed, sample=sample)
     return drawn.run(family, run.synthesised, run.tool)
@@ -179,24 +179,36 @@ def draw_of(unit: str) -> Draw:
     return draw
 
 
-def draws(unit: str, draw: Draw, family: Family, runs: int, seed: int) -> list[Drawn]:
+def draws(
+    unit: str,
+    draw: Draw,
+    family: Family,
+    runs: int,
+    seed: int,
+    keep: Callable[[Sample], bool] = lambda sample: True,
+) -> list[Drawn]:
     """`runs` samples with different parameters, or fewer where there are no more.
 
     Each has a generator of its own, so that more runs contain the fewer.
+
+    Args:
+        keep: which samples count.
     """
     found: dict[str, Drawn] = {}
     for number in range(MOST_DRAWS * runs):
         if len(found) == runs:
             break
-        sample = _sample(unit, draw, family, seed, number)
+        sample = draw_one(unit, draw, family, seed, number)
+        if not keep(sample):
+            continue
         found.setdefault(
-            _shown(sample.parameters),
+            shown(sample.parameters),
             Drawn(unit=unit, number=number, seed=seed, sample=sample),
         )
     return list(found.values())
 
 
-def _sample(unit: str, draw: Draw, family: Family, seed: int, number: int) -> Sample:
+def draw_one(unit: str, draw: Draw, family: Family, seed: int, number: int) -> Sample:
     return draw(np.random.default_rng([seed, zlib.crc32(unit.encode()), number]), family)
 
 
@@ -206,7 +218,7 @@ def _number(value: Any) -> float:
     return int(number) if number.is_integer() else number
 
 
-def _shown(parameters: Mapping[str, int | str]) -> str:
+def shown(parameters: Mapping[str, int | str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in parameters.items())
 
 
@@ -254,7 +266,7 @@ def _synthesise(
             raise
         if len(batch) == 1:
             raise InputError(
-                f"{batch[0].unit} ({_shown(batch[0].sample.parameters)}): {error}"
+                f"{batch[0].unit} ({shown(batch[0].sample.parameters)}): {error}"
             ) from None
     made: dict[str, Synthesis] = {}
     for one in batch:
@@ -274,7 +286,7 @@ def _kept(
     family: str, named: Sequence[str], tool: str, out: Path
 ) -> tuple[LutPrices | None, list[Run]]:
     """Prices and runs of the units that are not calibrated now."""
-    path, table = _find(out, f"{family}.toml"), _find(out, f"{family}_samples.csv")
+    path, table = find_table(out, f"{family}.toml"), find_table(out, f"{family}_samples.csv")
     if set(named) >= set(UNITS) or path is None:
         return None, []
     prices = records.load(path, LutPrices)
@@ -287,9 +299,9 @@ def _kept(
     return prices, [run for run in tables.read(table) if run.unit in others] if table else []
 
 
-def _find(out: Path, name: str) -> Path | None:
+def find_table(out: Path, name: str, subfolder: str = "calibration") -> Path | None:
     """A file in the user's folder, or else the shipped one."""
-    places = (out / name, catalogue.folder("hwmodels") / "calibration" / name)
+    places = (out / name, catalogue.folder("hwmodels") / subfolder / name)
     return next((path for path in places if path.is_file()), None)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from syq_dse.cost.fpga import COLUMNS
 from syq_dse.network import INPUT, Flatten, Network
 from syq_dse.rtl import verilog
 from syq_dse.rtl.engine import Engine, Instance, identifier
@@ -64,7 +63,8 @@ def manifest(network: Network, engines: Sequence[Engine]) -> list[dict[str, Any]
     for engine in engines:
         name = identifier(engine.layer)
         entries.append(_entry(name, engine.layer, "engine", {}, engine.estimate))
-    total = {column: sum(engine.estimate[column] for engine in engines) for column in COLUMNS}
+    names = engines[0].estimate
+    total = {name: sum(engine.estimate[name] for engine in engines) for name in names}
     ends = _ends(network, engines)
     entries.append(_entry(top_name(network), None, "network", ends, total))
     return entries
@@ -90,7 +90,7 @@ def _entry(
     layer: str | None,
     unit: str,
     parameters: Mapping[str, int | str],
-    estimate: Mapping[str, int],
+    estimate: Mapping[str, float],
 ) -> dict[str, Any]:
     return {
         "file": f"{name}.v",

@@ -10,17 +10,11 @@ import numpy.typing as npt
 
 from syq_dse.cost import engine, folding, parameters, timing
 from syq_dse.cost.counts import Memory
-from syq_dse.cost.estimate import check_foldings, check_interval, geometries
+from syq_dse.cost.estimate import as_mapping, check_foldings, check_interval, geometries
 from syq_dse.cost.folding import Folding, Geometry
-from syq_dse.cost.fpga import (
-    Pricing,
-    Resources,
-    as_mapping,
-    chosen_style,
-    resources,
-    settled,
-)
+from syq_dse.cost.fpga import Resources
 from syq_dse.cost.integers import ints
+from syq_dse.cost.pricing import Pricing
 from syq_dse.cost.units import fifo as fifos
 from syq_dse.cost.units import pool as pools
 from syq_dse.cost.units import requant as requants
@@ -55,12 +49,13 @@ class Instance:
     unit: str  # one of prices.UNITS
     hardware: Unit
     parameters: Parameters
-    resources: Resources  # as the cost model counts them, of these constants: COLUMNS and HALVES
+    resources: Resources  # as the cost model counts them, of these constants
+    pricing: Pricing
 
     @property
-    def estimate(self) -> Mapping[str, int]:
-        """By column of fpga.COLUMNS."""
-        return as_mapping(settled(self.resources))
+    def estimate(self) -> Mapping[str, float]:
+        """As documents show it."""
+        return shown(self.pricing, self.resources)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +90,17 @@ class Engine:
         return (*before, *self.chain, *others)
 
     @property
-    def estimate(self) -> Mapping[str, int]:
-        """By column of fpga.COLUMNS; LUTs that its units share count once."""
-        return as_mapping(settled(np.sum([i.resources for i in self.instances], axis=0)))
+    def estimate(self) -> Mapping[str, float]:
+        """As documents show it; LUTs that its units share count once."""
+        resources = np.sum([one.resources for one in self.instances], axis=0)
+        return shown(self.instances[0].pricing, resources)
+
+
+def shown(pricing: Pricing, resources: Resources) -> Mapping[str, float]:
+    """Counts as documents show them, with the energy of an image or, in silicon, of a cycle."""
+    found = as_mapping(pricing, resources)
+    energy = "cycle_fj" if "cycle_fj" in found else "energy_pj"
+    return {**pricing.totals(found), energy: found[energy]}
 
 
 def identifier(name: str) -> str:
@@ -273,7 +276,7 @@ class _Builder:
                 f"{self.node.name}: is priced with requantisation by {method}, and its integers "
                 f"are for {of.method}"
             )
-        styles = [chosen_style(memory, pricing) for memory in counts.memories]
+        styles = [pricing.chosen_style(memory) for memory in counts.memories]
         hardware: Unit
         if method == "thresholds":
             assert of.thresholds is not None
@@ -301,7 +304,7 @@ class _Builder:
             "requant",
             hardware,
             {"method": method} | parameters.requant(geo, acc, out_bits, fold),
-            resources("requant", counts, pricing),
+            pricing.resources("requant", counts),
         )
 
     def plain(self, of: object) -> Engine:
@@ -334,7 +337,7 @@ class _Builder:
             signed = tensors_in[0].signed
             if isinstance(node.layer, MaxPool):
                 counts = pools.max_pool(node, bits[0], lanes)
-                styles = [chosen_style(memory, pricing) for memory in counts.memories]
+                styles = [pricing.chosen_style(memory) for memory in counts.memories]
                 hardware = MaxPoolUnit(
                     node, bits=bits[0], signed=signed, lanes=lanes, style=styles, family=family
                 )
@@ -342,7 +345,7 @@ class _Builder:
                 assert isinstance(node.layer, (AvgPool, GlobalAvgPool))
                 assert isinstance(of, PoolIntegers)
                 counts = pools.mean_pool(node, bits[0], out_bits, lanes)
-                styles = [chosen_style(memory, pricing) for memory in counts.memories]
+                styles = [pricing.chosen_style(memory) for memory in counts.memories]
                 hardware = MeanPoolUnit(
                     node, bits=bits[0], signed=signed, out_bits=out_bits, lanes=lanes,
                     style=styles, family=family, gain=Gain(of.gain, of.shift),
@@ -384,7 +387,7 @@ class _Builder:
         ]
 
     def _style(self, memories: tuple[Memory, ...]) -> str:
-        return chosen_style(memories[0], self.pricing) if memories else "distributed"
+        return self.pricing.chosen_style(memories[0]) if memories else "distributed"
 
     def _instance(
         self,
@@ -401,6 +404,7 @@ class _Builder:
             hardware=hardware,
             parameters=built_with,
             resources=np.asarray(estimate).reshape(-1),
+            pricing=self.pricing,
         )
 
 

@@ -119,14 +119,24 @@ class Memory(Component):
         return read.data
 
 
+GATES = "syq_gates"
+"""Attribute of a table that is no memory: silicon mixes it with what is around it."""
+
+
 class Table(Elaboratable):
     """words[address] in the same cycle, as a table in LUTs.
 
     A module of its own in the netlist: mapped together with deeper logic, Yosys spends up to three
     times as many LUTs on it.
+
+    Args:
+        counted: it is one of the unit's `Counts.memories`; else its gates are among the others.
     """
 
-    def __init__(self, address: Value, words: Sequence[int], width: int) -> None:
+    def __init__(
+        self, address: Value, words: Sequence[int], width: int, counted: bool = True
+    ) -> None:
+        self.counted = counted
         self.address = Signal(len(address))
         self.data = Signal(width)
         self.words = [word & ((1 << width) - 1) for word in words]
@@ -137,7 +147,7 @@ class Table(Elaboratable):
             shape=len(self.data),
             depth=len(self.words),
             init=self.words,
-            attrs={"ram_style": "logic"},
+            attrs={"ram_style": "logic"} | ({} if self.counted else {GATES: 1}),
         )
         port = rom.read_port(domain="comb")
         m.d.comb += [port.addr.eq(self.address), self.data.eq(port.data)]
@@ -148,18 +158,27 @@ BLOCK_WORDS = 256
 """Words of a table that Yosys maps without loss; larger ones are several, and a multiplexer."""
 
 
-def table(m: Module, name: str, address: Value, words: Sequence[int], width: int) -> Value:
+def table(
+    m: Module,
+    name: str,
+    address: Value,
+    words: Sequence[int],
+    width: int,
+    *,
+    counted: bool = True,
+) -> Value:
     """words[address] in the same cycle, as a table in LUTs; one word is wiring."""
     blocks = [words[i : i + BLOCK_WORDS] for i in range(0, len(words), BLOCK_WORDS)]
     if len(blocks) > 1:
         low = (BLOCK_WORDS - 1).bit_length()
         read = [
-            table(m, f"{name}_{i}", address[:low], block, width) for i, block in enumerate(blocks)
+            table(m, f"{name}_{i}", address[:low], block, width, counted=counted)
+            for i, block in enumerate(blocks)
         ]
         return mux_lanes(address[low:], read)
     if len(words) == 1:
         return Const(words[0] & ((1 << width) - 1), width)
-    unit = Table(address[: (len(words) - 1).bit_length()], words, width)
+    unit = Table(address[: (len(words) - 1).bit_length()], words, width, counted)
     m.submodules[f"table_{name}"] = unit
     m.d.comb += unit.address.eq(address)
     return unit.data

@@ -423,7 +423,7 @@ class Scaled(Unit):
             out = register(self.clip.stored, f"code_{lane}")
             words = counts.code_table(self.gain, self.clip, self.bits)
             if words is not None:
-                result = table(m, f"code_{lane}", code, words, self.clip.stored)
+                result = table(m, f"code_{lane}", code, words, self.clip.stored, counted=False)
             else:
                 number = Signal(self.clip.width, name=f"number_{lane}")
                 m.d.comb += number.eq(self._scaled(m, x, lane))

@@ -95,7 +95,7 @@ def synthesise(
 
 def _run(modules: Mapping[str, str], family: str, timeout_s: float) -> dict[str, Synthesis]:
     top = "syq_all"
-    files = {"all.v": _around(modules, top)}
+    files = {"all.v": around(modules, top)}
     for name, text in modules.items():
         files |= yosys.with_contents_apart(name, text)
     lines = [f"read_verilog {name}" for name in files if name.endswith(".v")]
@@ -107,7 +107,7 @@ def _run(modules: Mapping[str, str], family: str, timeout_s: float) -> dict[str,
     return {name: _read(found, name, family) for name in modules}
 
 
-def _around(modules: Mapping[str, str], top: str) -> str:
+def around(modules: Mapping[str, str], top: str) -> str:
     """A module that holds one of each, its ports theirs."""
     ports, bodies = [], []
     for name, text in modules.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,13 @@ from syq_dse.cost import timing
 from syq_dse.errors import InputError
 from syq_dse.network import Network
 from syq_dse.quant import integer
-from syq_dse.rtl import emit, simulate
+from syq_dse.rtl import emit, gates, simulate
 from syq_dse.rtl.engine import Engine, identifier, input_words, result_values
-from syq_dse.rtl.synthesis import Synthesis, synthesise
+from syq_dse.rtl.liberty import Library
+from syq_dse.rtl.synthesis import synthesise
 from syq_dse.rtl.weights import Weights
 from syq_dse.scheme import Scheme
+from syq_dse.technology import Technology
 
 if TYPE_CHECKING:
     from syq_dse.rtl.calibrate import Progress
@@ -38,18 +40,52 @@ class Compared:
     """One engine: what was estimated and what synthesis made of it, by resource."""
 
     layer: str
-    estimate: Mapping[str, int]
-    synthesis: Mapping[str, int]
+    estimate: Mapping[str, float]
+    synthesis: Mapping[str, float]
+
+
+Synthesise = Callable[[Mapping[str, str]], Mapping[str, Mapping[str, float]]]
+"""From modules by name to what is compared of each, by the names of its estimate."""
+
+
+def on_board(family: str, cache: Path | None, timeout_s: float) -> Synthesise:
+    """Synthesis for a device family: LUTs, flip-flops, DSPs, block RAM."""
+
+    def synthesised(modules: Mapping[str, str]) -> Mapping[str, Mapping[str, float]]:
+        made = synthesise(modules, family, cache, timeout_s)
+        return {name: {what: getattr(one, what) for what in COMPARED} for name, one in made.items()}
+
+    return synthesised
+
+
+def on_cells(
+    technology: Technology, library: Library, cache: Path | None, timeout_s: float
+) -> Synthesise:
+    """Synthesis to a library's cells: gate equivalents, what is in SRAM left out."""
+
+    def synthesised(modules: Mapping[str, str]) -> Mapping[str, Mapping[str, float]]:
+        made = gates.synthesise(
+            modules,
+            library,
+            boxes="sram",
+            dont_use=technology.dont_use,
+            cache=cache,
+            timeout_s=timeout_s,
+        )
+        return {
+            name: {"gate_equivalents": round(one.gate_equivalents(library))}
+            for name, one in made.items()
+        }
+
+    return synthesised
 
 
 def verify(
     engines: Sequence[Engine],
     texts: Mapping[str, str],
-    family: str,
+    synthesised: Synthesise,
     *,
-    cache: Path | None,
     jobs: int = 1,
-    timeout_s: float,
     progress: Progress | None = None,
 ) -> list[Compared]:
     """Synthesise every engine as one flat design, and set its estimate beside it.
@@ -60,40 +96,46 @@ def verify(
     Raises:
         InputError: Yosys is missing, fails or exceeds its time.
     """
-    made: dict[str, Synthesis] = {}
+    made: dict[str, Mapping[str, float]] = {}
 
-    def some(batch: Sequence[Engine]) -> dict[str, Synthesis]:
-        modules = {
-            name: emit.flat(texts, name) for name in (identifier(one.layer) for one in batch)
-        }
-        return synthesise(modules, family, cache, timeout_s)
+    def some(batch: Sequence[Engine]) -> Mapping[str, Mapping[str, float]]:
+        names = (identifier(one.layer) for one in batch)
+        return synthesised({name: emit.flat(texts, name) for name in names})
 
     with ThreadPoolExecutor(jobs) as pool:  # each waits for a process of its own
         for done in as_completed([pool.submit(some, batch) for batch in _batches(engines)]):
             made |= done.result()
             if progress:
                 progress(len(made), len(engines), "engines synthesised")
-    return [
-        Compared(
-            layer=engine.layer,
-            estimate={name: engine.estimate[name] for name in COMPARED},
-            synthesis={name: getattr(made[identifier(engine.layer)], name) for name in COMPARED},
-        )
-        for engine in engines
-    ]
+    found = []
+    for engine in engines:
+        of = made[identifier(engine.layer)]
+        estimate = {name: engine.estimate[name] for name in of}
+        found.append(Compared(layer=engine.layer, estimate=estimate, synthesis=of))
+    return found
 
 
 def _batches(engines: Sequence[Engine]) -> list[list[Engine]]:
     """Engines that one run of Yosys synthesises, the largest first: small ones share its start."""
     batches: list[list[Engine]] = []
-    held = BATCH_LUTS
-    for engine in sorted(engines, key=lambda one: -one.estimate["lut"]):
-        held += engine.estimate["lut"]
+    held: float = BATCH_LUTS
+    for engine in sorted(engines, key=lambda one: -_size(one)):
+        held += _size(engine)
         if held > BATCH_LUTS:
             batches.append([])
-            held = engine.estimate["lut"]
+            held = _size(engine)
         batches[-1].append(engine)
     return batches
+
+
+def _size(engine: Engine) -> float:
+    """LUTs, or gate equivalents in place of as many."""
+    found = engine.estimate
+    return found["lut"] if "lut" in found else found["gate_equivalents"] / GATES_A_LUT
+
+
+GATES_A_LUT = 8
+"""Gate equivalents that take Yosys as long as a LUT."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

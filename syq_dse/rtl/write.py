@@ -9,7 +9,7 @@ from typing import Any
 from syq_dse import records
 from syq_dse.cost.design import Settled
 from syq_dse.cost.estimate import requant_methods
-from syq_dse.cost.fpga import Pricing
+from syq_dse.cost.pricing import Pricing
 from syq_dse.errors import InputError
 from syq_dse.network import Network
 from syq_dse.quant import integer, integer_file

@@ -15,7 +15,7 @@ from syq_dse.cost.integers import Ints, ints
 from syq_dse.cost.table import Prices, price
 from syq_dse.errors import InfeasibleError
 from syq_dse.search.exact import TooManyLabels, every_label, least_loss
-from syq_dse.search.problem import LIMITED, LINEAR, Problem, feasible, price_all
+from syq_dse.search.problem import LINEAR, Problem, feasible, price_all
 from syq_dse.search.stages import Chain, chain, cycles_at, fastest, narrow
 
 Progress = Callable[[int, int, str], None]
@@ -115,8 +115,8 @@ def why_infeasible(problem: Problem) -> str:
         if not _fast_enough(problem, t):
             continue
         limits = problem.limits(t)
-        found = chain(problem, t, LIMITED)
-        least = [_least_of(found, i) or 0 for i in range(len(LIMITED))]
+        found = chain(problem, t, problem.limited)
+        least = [_least_of(found, i) or 0 for i in range(len(problem.limited))]
         over = [
             (need - int(most)) / max(int(most), 1) if need else -1.0  # none needed: never missed
             for need, most in zip(least, limits, strict=True)
@@ -135,12 +135,17 @@ def why_infeasible(problem: Problem) -> str:
     excess, t, index, need = best
     others = ""
     if excess <= 0:
-        index, need, others = _missed_together(chain(problem, t, LIMITED), problem.limits(t))
-    name, most = LIMITED[index], int(problem.limits(t)[index])
-    offer = f"{problem.goals.limit:g} of {problem.table.pricing.board.name}'s"
+        index, need, others = _missed_together(
+            chain(problem, t, problem.limited), problem.limits(t)
+        )
+    name, most = problem.limited[index], int(problem.limits(t)[index])
+    offer = f"{problem.goals.limit:g} of {problem.table.pricing.target.name}'s"
+    unit = problem.table.pricing.units.get(name)
+    if unit is not None:
+        need, most, name = -(-need // unit[0]), most // unit[0], unit[1]
     text = f"needs at least {need} {name}{others}, {need - most} more than {most}, {offer}"
     cycles = problem.table.intervals[t]
-    remedy = "take fewer bits, a higher --limit or a larger part"
+    remedy = f"take fewer bits, a higher --limit or a larger {problem.table.pricing.whole}"
     return f"{network}: {text} (at {cycles} cycles an image); {remedy}"
 
 
@@ -261,11 +266,12 @@ def _binding(
     problem: Problem, t: int, limits: Ints, wanted: Sequence[str], within: int | None = None
 ) -> tuple[Chain, Ints]:
     """The chain with the columns that are wanted or whose limits can be broken, and the limits."""
-    every = [*LIMITED, *(name for name in wanted if name not in LIMITED)]
+    every = [*problem.limited, *(name for name in wanted if name not in problem.limited)]
     full = chain(problem, t, every, within)
     most = np.sum([stage.values[:, 1:].max(axis=0) for stage in full.stages], axis=0)
     unlimited = np.iinfo(np.int64).max // 4
-    bound = {**dict.fromkeys(every, unlimited), **dict(zip(LIMITED, limits, strict=True))}
+    given = dict(zip(problem.limited, limits, strict=True))
+    bound = {**dict.fromkeys(every, unlimited), **given}
     columns = [
         name for name, top in zip(every, most, strict=True) if top > bound[name] or name in wanted
     ]
@@ -276,7 +282,7 @@ def _all_at(problem: Problem, t: int, further: Sequence[str]) -> tuple[list[list
     """Designs at one interval, and whether they are all that could be on the front."""
     wanted = [SUMS[name] for name in further if name in SUMS]
     if "utilization" in further:
-        wanted += [name for name in LIMITED if name not in wanted]
+        wanted += [name for name in problem.limited if name not in wanted]
     limits = problem.limits(t)
     try:
         return _every_at(problem, t, limits, wanted), _sums_only(problem)
@@ -284,7 +290,7 @@ def _all_at(problem: Problem, t: int, further: Sequence[str]) -> tuple[list[list
         pass
     found, limits = _binding(problem, t, limits, wanted)
     designs = []
-    for tighter in _levels(found, limits, further):
+    for tighter in _levels(found, limits, further, problem.limited):
         picks = least_loss(found, tighter)
         if picks is not None:
             designs.append(design_of(problem, found, picks))
@@ -318,7 +324,9 @@ def _every_at(problem: Problem, t: int, limits: Ints, wanted: Sequence[str]) -> 
     return designs
 
 
-def _levels(found: Chain, limits: Ints, further: Sequence[str]) -> Iterator[Ints]:
+def _levels(
+    found: Chain, limits: Ints, further: Sequence[str], limited: Sequence[str]
+) -> Iterator[Ints]:
     """Tighter and tighter limits on the further objectives.
 
     They go from the least of each to what the most accurate design has of it, or the one with the
@@ -330,7 +338,7 @@ def _levels(found: Chain, limits: Ints, further: Sequence[str]) -> Iterator[Ints
     ends = [least_loss(found, limits), *(_least_at(found, i, limits) for i in named)]
     used = np.stack([_used(found, picks) for picks in ends if picks is not None] or [limits])
     low, high = used.min(axis=0), used.max(axis=0)
-    every = [i for i, name in enumerate(found.columns) if name in LIMITED and limits[i]]
+    every = [i for i, name in enumerate(found.columns) if name in limited and limits[i]]
     alone = [(_least_of(found, i) or 0) / limits[i] for i in every]
     fullest = (used[:, every] / limits[every]).max()
     for steps in itertools.product(np.linspace(0, 1, count), repeat=len(further)):

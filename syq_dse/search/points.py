@@ -11,31 +11,24 @@ import numpy as np
 import numpy.typing as npt
 
 from syq_dse import records, scheme
-from syq_dse.cost.document import RESOURCES, document
+from syq_dse.cost.document import document
 from syq_dse.cost.estimate import estimate
 from syq_dse.cost.integers import Ints
 from syq_dse.cost.parameters import warnings
+from syq_dse.cost.pricing import SHOWN
 from syq_dse.cost.table import price
 from syq_dse.errors import InputError
 from syq_dse.search.front import Front
 from syq_dse.search.losses import LOSS_UNIT
 from syq_dse.search.problem import Problem
 
-COLUMNS = (
-    "point",
-    "accuracy",
-    "accuracy_low",
-    "accuracy_high",
-    "accuracy_source",
-    "fps",
-    "latency_us",
-    "interval_cycles",
-    *RESOURCES,
-    "utilization",
-    "energy_uj",
-    "dominated",
+BEFORE = (
+    *("point", "accuracy", "accuracy_low", "accuracy_high", "accuracy_source"),
+    *("fps", "latency_us", "interval_cycles"),
 )
-"""Columns of front.csv; dominated is a point that was measured and fell out of the front."""
+AFTER = ("utilization", "energy_uj", "dominated")
+"""Columns of front.csv before and behind what the target has of resources; dominated is a point
+that was measured and fell out of the front."""
 
 NAMED = ("knee", "most-accurate", "fastest", "smallest")
 """Points that have a name besides their id."""
@@ -46,7 +39,7 @@ class Points:
     """A front as a person and a file see it.
 
     Attributes:
-        rows: one a point, by COLUMNS.
+        rows: one a point, by BEFORE, the target's resources, AFTER.
         named: the id of each of NAMED.
         documents: the content of points/ID.json, by id.
     """
@@ -86,7 +79,7 @@ def document_of(problem: Problem, design: Ints, name: str) -> dict[str, Any]:
     return {
         "point": name,
         "network": table.network.name,
-        "target": table.pricing.board.name,
+        "target": table.pricing.target.name,
         "clock_mhz": goals.clock_mhz,
         "interval_cycles": interval,
         "design": row,
@@ -116,7 +109,7 @@ def row_of(found: Mapping[str, Any]) -> dict[str, Any]:
         "fps": cost["fps"],
         "latency_us": cost["latency_us"],
         "interval_cycles": cost["interval_cycles"],
-        **{name: cost["total"][name] for name in RESOURCES},
+        **{name: value for name, value in cost["total"].items() if name in SHOWN},
         "utilization": max(used),
         "energy_uj": cost["total"]["energy_uj"],
         "dominated": False,

@@ -4,38 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from syq_dse.cost.estimate import LIMIT, capacity
-from syq_dse.cost.fpga import COLUMNS
+from syq_dse.cost.asic import Pricing as AsicPricing
+from syq_dse.cost.estimate import LIMIT
+from syq_dse.cost.fpga import Pricing as FpgaPricing
 from syq_dse.cost.integers import Ints, ints
+from syq_dse.cost.pricing import Pricing
 from syq_dse.cost.table import Prices, Table, price
 from syq_dse.errors import InputError, unknown
 from syq_dse.search.losses import LOSS_UNIT, Losses
 
-Objective = Literal[
-    "accuracy", "fps", "utilization", "lut", "ff", "dsp", "bram", "uram", "latency", "energy"
-]
-
-LINEAR = {
-    "lut": "lut",
-    "ff": "ff",
-    "dsp": "dsp",
-    "bram": "bram18",
-    "uram": "uram",
-    "energy": "energy_pj",
-}
-"""Objectives that are sums over layers, and their columns."""
+LINEAR = {**FpgaPricing.sums, **AsicPricing.sums}
+"""Objectives that are sums over layers, and their columns; which of them there are the target
+says."""
 
 OBJECTIVES = ("accuracy", "fps", "utilization", "latency", *LINEAR)
 
-MAXIMISED = ("accuracy", "fps")
+UNITS = {"energy": 1e6, "area": 1e6}
+"""What an objective is shown in, of its column's unit: uJ of pJ, um2 of nm2."""
 
-LIMITED = COLUMNS[: COLUMNS.index("energy_pj")]
-"""Columns that a board limits."""
+MAXIMISED = ("accuracy", "fps")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +62,19 @@ class Problem:
     losses: Losses
     goals: Goals
 
+    def __post_init__(self) -> None:
+        check_objectives(self.table.pricing, self.goals.objectives)
+
+    @property
+    def limited(self) -> tuple[str, ...]:
+        """The columns that the target limits, the first of a row."""
+        return self.table.pricing.limited
+
     def limits(self, t: int) -> Ints:
-        """Most of each of LIMITED at the interval of index t."""
-        offered = capacity(self.table.pricing, self.table.intervals[t], self.goals.clock_mhz)
+        """Most of each limited column at the interval of index t."""
+        offered = self.table.pricing.capacity(self.table.intervals[t], self.goals.clock_mhz)
         share = self.goals.limit
-        return ints([int(offered[name] * share + 1e-9) for name in LIMITED])
+        return ints([int(offered[name] * share + 1e-9) for name in self.limited])
 
     def loss(self, designs: npt.NDArray[np.integer]) -> Ints:
         """Loss of accuracy of designs [LOSS_UNIT], shape (designs,)."""
@@ -92,10 +91,10 @@ class Problem:
         return np.column_stack([self._value(n, designs, prices) for n in self.goals.objectives])
 
     def excess(self, designs: npt.NDArray[np.integer], prices: Prices) -> npt.NDArray[np.float64]:
-        """How far each of LIMITED is over its limit, as a share of it; not above 0 is feasible."""
+        """How far each limited column is over its limit, in parts of it: feasible up to 0."""
         limits = np.stack([self.limits(t) for t in range(len(self.table.intervals))])
         most = np.maximum(limits[designs[:, 0]], 1)
-        over = (prices.total[:, : len(LIMITED)] - limits[designs[:, 0]]) / most
+        over = (prices.total[:, : len(self.limited)] - limits[designs[:, 0]]) / most
         return np.asarray(over, dtype=np.float64)
 
     def utilization(
@@ -104,11 +103,14 @@ class Problem:
         """The fullest resource as a share of what the part has; infinite where it has none."""
         offered = np.stack(
             [
-                [capacity(self.table.pricing, t, self.goals.clock_mhz)[name] for name in LIMITED]
+                [
+                    self.table.pricing.capacity(t, self.goals.clock_mhz)[name]
+                    for name in self.limited
+                ]
                 for t in self.table.intervals
             ]
         )[designs[:, 0]]
-        used = prices.total[:, : len(LIMITED)]
+        used = prices.total[:, : len(self.limited)]
         share = np.where(offered > 0, used / np.maximum(offered, 1), np.where(used > 0, np.inf, 0))
         return np.asarray(share.max(axis=1), dtype=np.float64)
 
@@ -126,14 +128,26 @@ class Problem:
                 return np.asarray(prices.latency_cycles / self.goals.clock_mhz)  # us
             case "utilization":
                 return self.utilization(designs, prices)
-            case "energy":
-                return np.asarray(prices.total[:, COLUMNS.index("energy_pj")] / 1e6)  # uJ
-        return prices.total[:, COLUMNS.index(LINEAR[name])].astype(np.float64)
+        columns = self.table.pricing.columns
+        found = prices.total[:, columns.index(LINEAR[name])].astype(np.float64)
+        return found / UNITS.get(name, 1.0)
 
     def minimised(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The same values with every objective to be minimised."""
         sign = [-1.0 if name in MAXIMISED else 1.0 for name in self.goals.objectives]
         return np.asarray(values * np.asarray(sign), dtype=np.float64)
+
+
+def check_objectives(pricing: Pricing, objectives: Sequence[str]) -> None:
+    """Refuse objectives that the target has not.
+
+    Raises:
+        InputError: names one, and those that there are.
+    """
+    for name in objectives:
+        if name in LINEAR and name not in pricing.sums:
+            known = ", ".join(n for n in OBJECTIVES if n not in LINEAR or n in pricing.sums)
+            raise InputError(f"objective '{name}': {pricing.target.name} has none; it has {known}")
 
 
 def feasible(excess: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

@@ -20,11 +20,10 @@ import pandas as pd
 import tomli_w
 
 import syq_dse
-from syq_dse import catalogue, network, records, target
+from syq_dse import catalogue, network, records
 from syq_dse.accuracy import predictor, prior, sensitivity
+from syq_dse.cost import pricing
 from syq_dse.cost.design import longest_interval
-from syq_dse.cost.document import provenance
-from syq_dse.cost.fpga import pricing
 from syq_dse.errors import InputError, SyqDseError
 from syq_dse.search import losses, samplers, space
 from syq_dse.search import storage as storages
@@ -37,8 +36,8 @@ from syq_dse.search.front import (
     hypervolume,
     reference_point,
 )
-from syq_dse.search.points import COLUMNS, NAMED, Points, points_of
-from syq_dse.search.problem import Goals, Problem
+from syq_dse.search.points import NAMED, Points, points_of
+from syq_dse.search.problem import Goals, Problem, check_objectives
 from syq_dse.search.study import NONE, SHIPPED, Study, differences
 
 STUDY, FRONT_CSV, FRONT_JSON, JOURNAL = "study.toml", "front.csv", "front.json", "optuna.journal"
@@ -76,7 +75,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One point in front.json: points.COLUMNS."""
+    """One point in front.json: a row of front.csv, with the resources of its kind of target."""
 
     point: str
     accuracy: float
@@ -86,13 +85,17 @@ class Row:
     fps: float
     latency_us: float
     interval_cycles: int
-    lut: int
-    ff: int
-    dsp: int
-    bram18: int
-    uram: int
     utilization: float
     energy_uj: float
+    ff: int
+    lut: int | None = None
+    dsp: int | None = None
+    bram18: int | None = None
+    uram: int | None = None
+    area_um2: float | None = None
+    gate_equivalents: int | None = None
+    sram_bits: int | None = None
+    sram_um2: float | None = None
     dominated: bool = False
 
     def __post_init__(self) -> None:
@@ -132,8 +135,8 @@ class FrontFile:
         ids = [row.point for row in self.points]
         if sorted(self.named) != sorted(NAMED) or not set(self.named.values()) <= set(ids):
             raise InputError(f"named must give a point for each of {', '.join(NAMED)}")
-        if not self.objectives or "lut" not in self.provenance:
-            raise InputError("objectives and the provenance of lut must be there")
+        if not self.objectives or not {"lut", "area"} & set(self.provenance):
+            raise InputError("objectives and the provenance of lut or area must be there")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +150,14 @@ class Result:
 
 def problem_of(study: Study, progress: Progress | None = None) -> Problem:
     """The priced table, the accuracy and the goals of a study."""
-    net, board = network.load(study.network), target.load(study.target)
-    clock = board.clock_mhz if study.clock_mhz is None else study.clock_mhz
+    net = network.load(study.network)
+    prices = pricing.load(study.target, study.area_mm2)
+    clock = prices.target.clock_mhz if study.clock_mhz is None else study.clock_mhz
     goals = Goals(objectives=study.objectives, limit=study.limit, clock_mhz=clock, fps=study.fps)
     longest = None if study.fps is None else longest_interval(clock, study.fps)
     path = profile_of(study)
     known = None if path is None else predictor.fit(sensitivity.load(path, net))
-    made = space.build(study.space, net, pricing(board), longest, progress)
+    made = space.build(study.space, net, prices, longest, progress)
     if known is None:
         return Problem(made, losses.from_prior(prior.load(net), made), goals)
     return Problem(made, losses.from_predictor(known, made), goals)
@@ -233,9 +237,11 @@ def resolved(study: Study) -> Study:
     Raises:
         InputError: an unknown network or board, objectives or limits outside their range.
     """
-    net, board = network.load(study.network), target.load(study.target)
-    clock = board.clock_mhz if study.clock_mhz is None else study.clock_mhz
+    net = network.load(study.network)
+    prices = pricing.load(study.target, study.area_mm2)
+    clock = prices.target.clock_mhz if study.clock_mhz is None else study.clock_mhz
     Goals(objectives=study.objectives, limit=study.limit, clock_mhz=clock, fps=study.fps)
+    check_objectives(prices, study.objectives)
     grid = replace(study.space, intervals=space.points(study.space, net))
     own = study.profile not in (SHIPPED, NONE)
     found = replace(
@@ -367,7 +373,7 @@ def check_described(folder: Path) -> None:
 
 def _described(study: Study) -> str:
     """A digest of the network and the board that a study names."""
-    files = network.load(study.network).file, target.load(study.target)
+    files = network.load(study.network).file, pricing.read(study.target)
     path = profile_of(study)
     described = [*records.plain(files), None if path is None else records.sha256(path)]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
@@ -451,12 +457,12 @@ def write_points(
         folder / FRONT_JSON,
         {
             "network": problem.table.network.name,
-            "target": problem.table.pricing.board.name,
+            "target": problem.table.pricing.target.name,
             "clock_mhz": problem.goals.clock_mhz,
             "limit": problem.goals.limit,
             "objectives": list(study.objectives),
             "accuracy_note": problem.losses.note,
-            "provenance": provenance(problem.table.pricing),
+            "provenance": problem.table.pricing.provenance(),
             "summary": dict(summary),
             "named": points.named,
             "points": list(points.rows),
@@ -467,7 +473,7 @@ def write_points(
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """front.csv: one row a point."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()

@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from syq_dse.cost.integers import Ints, ints
 from syq_dse.cost.table import Choice, Table, price
-from syq_dse.search.problem import LIMITED, MAXIMISED, Problem
+from syq_dse.search.problem import MAXIMISED, Problem
 
 Direction = Literal["minimize", "maximize"]
 
@@ -103,7 +103,7 @@ def frozen_trials(
             params=parameters(table, design),
             distributions=spread,
             values=[float(v) for v in row],
-            constraints=dict(zip(LIMITED, map(float, over), strict=True)),
+            constraints=dict(zip(problem.limited, map(float, over), strict=True)),
             user_attrs={
                 "source": source,
                 "interval_cycles": int(cycles),
@@ -180,7 +180,7 @@ def _generation(problem: Problem, study: optuna.Study, count: int) -> list[list[
     values = problem.values(array, prices)
     excess = problem.excess(array, prices)
     for trial, row, over in zip(asked, values, excess, strict=True):
-        for name, value in zip(LIMITED, over, strict=True):
+        for name, value in zip(problem.limited, over, strict=True):
             trial.set_constraint(name, float(value))
         study.tell(trial, [float(v) for v in row])
     return designs

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from syq_dse import network, target
+from syq_dse import network
 from syq_dse.cost import design
 from syq_dse.cost.estimate import LIMIT
-from syq_dse.cost.fpga import Pricing, pricing
+from syq_dse.cost.pricing import Pricing, load
 from syq_dse.search import points, run
 
 
@@ -23,6 +23,6 @@ def settled_point(folder: Path, name: str) -> tuple[network.Network, Pricing, de
     run.read_point(folder, point)
     study = run.read_record(folder).study
     net = network.load(study.network)
-    prices = pricing(target.load(study.target))
+    prices = load(study.target, study.area_mm2)
     asked = design.read(net, folder / "points" / f"{point}.json")
     return net, prices, design.settle(prices, net, asked, None, None, None, LIMIT)

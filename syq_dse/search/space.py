@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from syq_dse.cost import design, table
-from syq_dse.cost.fpga import Pricing
+from syq_dse.cost.pricing import Pricing
 from syq_dse.cost.table import Choice, Table
 from syq_dse.errors import InputError
 from syq_dse.network import Network, Node

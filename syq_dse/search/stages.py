@@ -9,13 +9,12 @@ import moocore
 import numpy as np
 import numpy.typing as npt
 
-from syq_dse.cost.fpga import COLUMNS
 from syq_dse.cost.integers import Ints
 from syq_dse.cost.table import CYCLES, ROW, Factor
 from syq_dse.search.problem import Problem
 
-ROW_COLUMNS = (*COLUMNS, "cycles", "delay")
-"""Names of what a row of the table holds."""
+AFTER = ("cycles", "delay")
+"""Names of what a row of the table holds behind the columns of its pricing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Chain:
 def chain(
     problem: Problem, interval: int, columns: Sequence[str], within: int | None = None
 ) -> Chain:
-    """The stages at one interval with the given columns of ROW_COLUMNS.
+    """The stages at one interval with the given columns of the pricing, or of AFTER.
 
     Args:
         within: only options of engines that take at most so many cycles; not below `fastest`.
@@ -126,8 +125,9 @@ def _stage(
     within: int | None,
 ) -> Stage:
     rows = factor.rows[interval]
+    places = (*problem.table.pricing.columns, *AFTER)
     shape = rows.shape[:-1]
-    flat = rows.reshape(-1, ROW)[:, [ROW_COLUMNS.index(c) for c in columns]]
+    flat = rows.reshape(-1, ROW)[:, [places.index(c) for c in columns]]
     index = np.indices(shape).reshape(len(shape), -1)
     loss = np.zeros(flat.shape[0], np.int64)
     if factor.name in problem.losses.engines:

@@ -30,7 +30,8 @@ class Study:
     objectives: tuple[str, ...] = ("accuracy", "fps")
     limit: float = LIMIT  # share of each resource that may be filled
     fps: float | None = None  # least images a second
-    clock_mhz: float | None = None  # None: the board's
+    clock_mhz: float | None = None  # None: the target's
+    area_mm2: float | None = None  # budget of a technology; None: its own
     profile: str = SHIPPED  # that of the network, or a file, or NONE
     space: Space = field(default_factory=Space)
     sampler: Sampler = "exact"

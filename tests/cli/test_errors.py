@@ -57,7 +57,7 @@ EXPLORE = "explore --network ./tiny.toml --target ./bench.toml " + " ".join(SMAL
         ),
         (
             "explore --network ./tiny.toml",
-            "--target is missing; `syq-dse targets` lists the boards; see `syq-dse explore --help`",
+            "--target is missing; `syq-dse targets` lists them; see `syq-dse explore --help`",
         ),
         (
             f"{EXPLORE} --resume",

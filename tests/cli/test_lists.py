@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from syq_dse import catalogue, network, records, target
+from syq_dse import catalogue, network, records, target, technology
 
 
 def table(text: str) -> list[list[str]]:
@@ -44,24 +44,33 @@ def test_targets_as_json(cli) -> None:
     done = cli("targets", "--json")
     assert (done.code, done.err) == (0, "")
     boards = [target.load(name) for name in catalogue.names("hwmodels", "fpga")]
-    assert json.loads(done.out) == [records.plain(board) for board in boards]
+    silicon = [technology.load(name) for name in catalogue.names("hwmodels", "asic")]
+    assert json.loads(done.out) == [records.plain(one) for one in (*boards, *silicon)]
 
 
 def test_targets_as_a_table(cli) -> None:
-    boards = json.loads(cli("targets", "--json").out)
-    header, *lines = table(cli("targets").out)
+    every = json.loads(cli("targets", "--json").out)
+    boards = [one for one in every if "capacity" in one]
+    first, second = cli("targets").out.split("\n\n")
+    header, *lines = table(first)
     assert header[:7] == ["target", "family", "lut", "ff", "dsp", "bram18", "uram"]
     for board, line in zip(boards, lines, strict=True):
         counts = [board["capacity"][name] for name in header[2:7]]
         bandwidth = f"{board['dram']['bandwidth_gb_s']:.2f}"
         clock = f"{board['clock_mhz']:.0f}"
         assert line == [board["name"], board["family"], *map(str, counts), bandwidth, clock]
+    header, *lines = table(second)
+    assert header == ["target", "nm", "V", "area", "mm2", "MHz"]
+    for one, line in zip(every[len(boards) :], lines, strict=True):
+        numbers = f"{one['node_nm']:.0f} {one['supply_v']:.2f} {one['area_mm2']:.1f}"
+        assert line == [one["name"], *numbers.split(), f"{one['clock_mhz']:.0f}"]
 
 
-@pytest.mark.parametrize(("command", "columns"), [("networks", 6), ("targets", 9)])
-def test_columns_are_aligned_and_fit_a_terminal(cli, command: str, columns: int) -> None:
-    lines = cli(command).out.splitlines()
-    assert max(map(len, lines)) <= 80
-    rows = [line.ljust(80) for line in lines if "  " in line]
-    blank = "".join(" " if {row[i] for row in rows} == {" "} else "x" for i in range(80))
-    assert len([part for part in blank.split("  ") if part.strip()]) == columns
+@pytest.mark.parametrize(("command", "columns"), [("networks", [6]), ("targets", [9, 5])])
+def test_columns_are_aligned_and_fit_a_terminal(cli, command: str, columns: list[int]) -> None:
+    for text, count in zip(cli(command).out.split("\n\n"), columns, strict=True):
+        lines = text.splitlines()
+        assert max(map(len, lines)) <= 80
+        rows = [line.ljust(80) for line in lines if "  " in line]
+        blank = "".join(" " if {row[i] for row in rows} == {" "} else "x" for i in range(80))
+        assert len([part for part in blank.split("  ") if part.strip()]) == count

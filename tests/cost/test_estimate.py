@@ -16,7 +16,6 @@ from syq_dse.cost import design, engine, fpga, prices, timing
 from syq_dse.cost.estimate import (
     LIMIT,
     Cost,
-    capacity,
     check_interval,
     choose,
     estimate,
@@ -305,7 +304,7 @@ def test_the_shortest_interval_that_fits_is_taken() -> None:
     shorter = [t for t in design.grid(net, design.GRID) if t < settled.interval]
     for interval in shorter:
         total = priced(board, net, asked.scheme, interval).total
-        offered = capacity(pricing(board), interval, settled.clock_mhz)
+        offered = pricing(board).capacity(interval, settled.clock_mhz)
         assert max(utilization(total, offered).values()) > LIMIT, interval
 
 
@@ -314,7 +313,7 @@ def test_the_shortest_interval_that_fits_is_taken() -> None:
 
 def test_capacity_offers_dram_bits_by_the_interval() -> None:
     """17.1 GB/s at 200 MHz are 684 bits a cycle."""
-    offered = capacity(pricing("zcu102"), 1000, 200.0)
+    offered = pricing("zcu102").capacity(1000, 200.0)
     assert offered == {
         "lut": 274_080,
         "ff": 548_160,

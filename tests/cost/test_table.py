@@ -53,8 +53,8 @@ def free_table(net: Network, board: str, intervals: list[int], seed: int) -> Tab
                     granularity=draw.choice(GRANULARITIES),
                     scale=draw.choice(SCALES),
                 ),
-                draw.choice(table.engine.res_types(pricing)),
-                draw.choice(table.engine.ram_styles(pricing, geos[node.name])),
+                draw.choice(pricing.res_types()),
+                draw.choice(pricing.ram_styles(geos[node.name])),
             )
             for _ in range(4)
         ]

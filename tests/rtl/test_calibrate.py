@@ -95,7 +95,7 @@ def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
     def find(out: Path, name: str) -> Path | None:
         return next((p for p in (out / name, folder / name) if p.is_file()), None)
 
-    monkeypatch.setattr(calibrate, "_find", find)
+    monkeypatch.setattr(calibrate, "find_table", find)
 
 
 @pytest.fixture

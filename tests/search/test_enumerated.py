@@ -14,10 +14,11 @@ from syq_dse.cost.integers import ints
 from syq_dse.cost.table import price
 from syq_dse.errors import InfeasibleError
 from syq_dse.search import exact, front
-from syq_dse.search.problem import LIMITED, Problem
+from syq_dse.search.problem import Problem
 from syq_dse.search.stages import Chain, Stage, chain
 
 from . import tiny
+from .small import LIMITED
 
 FEW = settings(derandomize=True, max_examples=12, deadline=None)
 

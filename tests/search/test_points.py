@@ -16,7 +16,7 @@ from syq_dse.accuracy import prior
 from syq_dse.errors import InputError
 from syq_dse.search.export import export_train
 from syq_dse.search.front import exact_front
-from syq_dse.search.points import COLUMNS, NAMED, knee, points_of, resolve
+from syq_dse.search.points import AFTER, BEFORE, NAMED, knee, points_of, resolve
 from syq_dse.search.run import explore
 from syq_dse.search.space import Space
 from syq_dse.search.study import Study
@@ -71,7 +71,8 @@ def test_named_points_and_rows(objectives: tuple[str, ...]) -> None:
     assert set(made.named) == set(NAMED)
     rows = {row["point"]: row for row in made.rows}
     assert list(rows) == list(made.documents)
-    assert all(tuple(row) == COLUMNS for row in made.rows)
+    resources = ("lut", "ff", "dsp", "bram18", "uram")
+    assert all(tuple(row) == (*BEFORE, *resources, *AFTER) for row in made.rows)
     named = {name: rows[point] for name, point in made.named.items()}
     for name, column, best in (
         ("most-accurate", "accuracy", max),

@@ -218,5 +218,45 @@ def add(
             **clip_luts(clipping, lanes, merged),
         },
         ff=ints(lanes * (clipping.stored - zeros) + 1),
+        gates=_gates(pair, right, clipping, lanes),
         work={"adder_bits": ints(node.out_shape.size * (max(bits) + 1))},
     )
+
+
+def clip_gates(clipping: Clip, lanes: int) -> dict[str, Ints]:
+    """What clipping takes in silicon: bits that are set or cleared, and those that say when."""
+    body = clipping.stored - clipping.sign
+    sides = clipping.over + (clipping.under and clipping.signed)
+    return {
+        "set_bits": ints(lanes * body * clipping.over),
+        "clear_bits": ints(lanes * body * clipping.under),
+        "top_bits": ints(lanes * sides * max(0, clipping.width - clipping.first)),
+    }
+
+
+def _gates(
+    pair: tuple[Operand, Operand], right: int, clipping: Clip, lanes: int
+) -> dict[str, Ints]:
+    """Bits of the sum by what meets in them, and whether more than their carry is read."""
+    found = dict.fromkeys((*BITS, *(f"{kind}_carries" for kind in BITS), "round_bits"), 0)
+    if clipping.stored == 0:
+        lanes = 0
+    low, high = sorted(pair, key=lambda p: p.offset)
+    ends = zip(low.limits, high.limits, strict=True)
+    whole = range_bits(*(sum(values) >> high.offset for values in ends)) + high.offset
+    for place in range(high.offset, whole):
+        inside = [place < p.offset + p.bits for p in (low, high)]
+        if all(inside):
+            kind = "full_adders"
+        elif any(inside):
+            other = high if inside[0] else low
+            kind = "sign_adders" if other.signed else "half_adders"
+        else:
+            kind = "top_adders"
+        found[kind if place >= right - 1 else f"{kind}_carries"] += lanes
+    found["round_bits"] = lanes * clipping.width * (right > 0)
+    return {name: ints(count) for name, count in found.items()} | clip_gates(clipping, lanes)
+
+
+BITS = ("full_adders", "sign_adders", "half_adders", "top_adders")
+"""Bits of a sum: of both operands, of one and the other's sign, of one alone, of two signs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from math import log2
 
 import numpy as np
@@ -16,6 +17,7 @@ from syq_dse.cost.units.add import (
     Clip,
     Operand,
     adder_bits,
+    clip_gates,
     clip_luts,
 )
 from syq_dse.cost.units.carries import carry_pairs
@@ -498,13 +500,14 @@ class TableBits:
     pairs: int  # LUTs of two of the address' bits, as adders have them
     narrow: int  # LUTs of few of the address' bits
     wide: int
+    changes: int  # words whose bit is not that of the word before, over bits that differ
 
 
 def table_bits(words: tuple[int, ...], bits: int) -> TableBits:
     """What the bits of a table are made of.
 
     >>> table_bits((0, 5, 5, 2), 4)
-    TableBits(registers=3, pairs=2, narrow=0, wide=0)
+    TableBits(registers=3, pairs=2, narrow=0, wide=0, changes=3)
     """
     columns = [tuple(word >> bit & 1 for word in words) for bit in range(bits)]
     columns = [column for column in columns if len(set(column)) > 1]
@@ -520,6 +523,7 @@ def table_bits(words: tuple[int, ...], bits: int) -> TableBits:
         pairs=inputs.count(2),
         narrow=sum(2 < count < WIDE_TABLE for count in inputs),
         wide=sum(1 << max(0, count - LUT_INPUTS) for count in inputs if count >= WIDE_TABLE),
+        changes=sum(a != b for column in set(columns) for a, b in pairwise(column)),
     )
 
 
@@ -546,6 +550,12 @@ def max_pool(node: Node, bits: int, lanes: int) -> Counts:
             **_control(parts),
         },
         ff=ints(sum(_registers(part, word) for part in parts)),
+        gates={
+            "compare_bits": ints(sum(word * part.slots for part in parts) if bits > 1 else 0),
+            "select_bits": ints(sum(word * part.slots for part in parts)),
+            "open_bits": ints(sum(word * (2 * part.slots - 1) * _opens(part) for part in parts)),
+            **_control(parts),
+        },
         memories=_memories(parts, [word] * len(parts)),
         work={"sram_bits": 2 * node.in_shape.size * bits, "adder_bits": node.in_shape.size * bits},
     )
@@ -580,7 +590,7 @@ def mean_pool(
     masked = sum((w - b) * part.slots for part, b, w in zipped)
     opened = sum((b + w * (part.slots - 1)) * _opens(part) for part, b, w in zipped)
     masked += sum((w - b) * _opens(part) for part, b, w in zipped)
-    adders, table, stored = Adders(0, 0), TableBits(0, 0, 0, 0), clip.stored
+    adders, table, stored = Adders(0, 0), TableBits(0, 0, 0, 0, 0), clip.stored
     words = code_table(gain, clip, widths[-1])
     if words is None:
         adders = gain_adders(gain, widths[-1], signed, gain.shift + clip.width)
@@ -604,6 +614,19 @@ def mean_pool(
             + lanes * (stored - unread)
             + 1
         ),
+        gates={
+            "full_adders": ints(lanes * fresh),
+            "half_adders": ints(lanes * sum((w - b) * part.slots for part, b, w in zipped)),
+            "mask_bits": ints(lanes * sum(w * part.slots for part, _, w in zipped)),
+            "open_bits": ints(lanes * opened),
+            "gain_bits": ints(lanes * adders.bits),
+            "gain_pairs": ints(lanes * adders.pairs),
+            "round_bits": ints(lanes * clip.width * (words is None and gain.shift > 0)),
+            "table_bits": ints(lanes * (table.pairs + table.narrow + table.wide)),
+            "table_changes": ints(lanes * table.changes),
+            **clip_gates(clip, lanes * (words is None)),
+            **_control(parts),
+        },
         memories=_memories(parts, [lanes * w for w in widths]),
         work={"sram_bits": 2 * size * widths[-1], "adder_bits": size * widths[-1]},
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from amaranth.lib.wiring import Component
+
 from syq_dse.cost.counts import Counts
-from syq_dse.rtl.stream import Unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +15,6 @@ class Sample:
     """One unit to synthesise."""
 
     parameters: Mapping[str, int | str]
-    unit: Unit
+    unit: Component
     counts: Counts
     styles: tuple[str, ...] = ()  # how each of `counts.memories` is built

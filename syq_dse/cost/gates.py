@@ -1,0 +1,249 @@
+"""Gate equivalents: what counts mean in silicon, and what each costs in a technology.
+
+A gate equivalent is the area of the library's smallest NAND of two inputs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from syq_dse import catalogue, records
+from syq_dse.cost.counts import Counts, Memory
+from syq_dse.cost.fpga import columns_of
+from syq_dse.cost.integers import cdiv, ints
+from syq_dse.cost.prices import UNITS, Status
+from syq_dse.errors import InputError, one_line
+
+REGISTERS, TABLE = "registers", "table"
+"""Memories of flip-flops and tables of constants: priced as units of their own."""
+
+PRICED = (*UNITS, REGISTERS, TABLE)
+
+FLIP_FLOPS, JOINS = "flip_flops", "table_joins"
+
+CONSTANT = "unit"
+
+WORDS = 256
+"""Words of a table that is one; larger ones are several, joined by multiplexers (rtl/memory.py)."""
+
+DEPTHS = (2, 4, 8, 16)
+"""Words of the tables whose columns have prices; between them a price is interpolated."""
+
+FOLDER = "calibration/silicon"
+"""Of hwmodels: prices and samples of technologies."""
+
+MOST = 1000.0
+"""Gate equivalents of one bit of anything; what costs more is a slip of the pen."""
+
+Features = dict[str, Any]
+
+
+def logic(counts: Counts, styles: Sequence[str] = ()) -> Features:
+    """What a unit's gates go by, its memories left out: names to counts, for many foldings.
+
+    Args:
+        styles: of each memory; none: all are "distributed". In other styles a table brings what
+            joins its parts, and its register, along.
+    """
+    flip_flops, joins = counts.ff, 0
+    for memory, style in zip(
+        counts.memories, styles or ["distributed"] * len(counts.memories), strict=True
+    ):
+        width, depth, banks = ints(memory.width), ints(memory.depth), ints(memory.banks)
+        if not memory.constant:
+            flip_flops = flip_flops + np.where(depth <= 1, width * depth * banks, 0)
+        elif style == "distributed":  # what joins several tables, and the register behind it
+            parts = np.where(memory.in_luts, 1, cdiv(depth, WORDS))
+            joins = joins + width * banks * (parts - 1)
+            flip_flops = flip_flops + np.where(parts > 1, width * banks * memory.registered, 0)
+    return {**(counts.gates or counts.lut), FLIP_FLOPS: flip_flops, JOINS: joins}
+
+
+def registers(memory: Memory) -> Features:
+    """A memory of flip-flops: what stores, what selects a word that is read, its register."""
+    width, depth, banks = ints(memory.width), ints(memory.depth), ints(memory.banks)
+    there = depth > 1
+    return {
+        "bits": width * depth * banks * there,
+        "read_bits": width * (depth - 1) * banks * there,
+        "words": depth * banks * there,
+        FLIP_FLOPS: width * banks * there,
+    }
+
+
+def table(memory: Memory) -> Features:
+    """A table of constants with what joins its parts and the register behind it.
+
+    Columns of few words are priced by their number. Longer ones are made of octets, functions of
+    three address bits of which there are OCTETS: those that occur are made once, and selected in
+    each column. Of a table of more than WORDS words the parts of a column are columns.
+    """
+    width, depth, banks = ints(memory.width), ints(memory.depth), ints(memory.banks)
+    columns, rare = width - memory.alike, memory.rare
+    held = width * banks * memory.registered * (depth > 1)
+    if memory.different is not None:  # of all banks
+        columns, rare, banks = memory.different + 0 * width, 0.0, 1 + 0 * banks
+    found: Features = {}
+    few = depth < DEPTHS[-1]
+    drawn = np.where(few, columns_of(columns, np.where(few, depth, WORDS), rare), columns) * banks
+    for words, share in _between(depth).items():
+        found[f"columns_{words}"] = share * drawn
+    octets = np.where(few, 0.0, columns * depth / 8)
+    deep = depth > WORDS
+    return found | {
+        "octets_made": OCTETS * -np.expm1(-octets / OCTETS) * banks,
+        "octets": np.where(deep, 0.0, octets) * banks,
+        "columns": np.where(few | deep, 0, drawn),
+        "deep_octets": np.where(deep, octets, 0.0) * banks,
+        "deep_columns": np.where(deep, drawn, 0),
+        FLIP_FLOPS: held,
+    }
+
+
+OCTETS = 124
+"""Functions of three bits but for constants and the bits themselves; one and its inverse count
+once."""
+
+
+def _between(depth: Any) -> dict[int, Any]:
+    """Shares of the neighbours in DEPTHS that a number of words lies between; none of one word, nor
+    of the most and more."""
+    shares: dict[int, Any] = dict.fromkeys(DEPTHS, 0.0)
+    for low, high in itertools.pairwise(DEPTHS):
+        inside = (depth >= low) & (depth < high)
+        part = np.where(inside, (depth - low) / (high - low), 0.0)
+        shares[low] = shares[low] + np.where(inside, 1 - part, 0.0)
+        shares[high] = shares[high] + part
+    return shares
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitGates:
+    """Gate equivalents of a unit by feature, and of its constant; from how many runs, how good."""
+
+    runs: int
+    gates: dict[str, float]  # of one of each feature, and CONSTANT
+    valid: dict[str, tuple[int, int]] = field(default_factory=dict)
+    error: dict[str, float] = field(default_factory=dict)  # on runs that the fit had not seen
+
+    def __post_init__(self) -> None:
+        if self.runs < 1:
+            raise InputError(f"runs must be at least 1, got {self.runs}")
+        if CONSTANT not in self.gates:
+            raise InputError(f"gates: the key '{CONSTANT}' is missing")
+        for table in ("gates", "error"):
+            for name, value in getattr(self, table).items():
+                if not value >= 0:  # NaN neither
+                    raise InputError(f"{table}.{one_line(name)} must not be negative, got {value}")
+        for name, value in self.gates.items():
+            if value > MOST:
+                raise InputError(f"gates.{one_line(name)} must be at most {MOST:g}, got {value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatePrices:
+    """Gate equivalents of a technology's library, unit by unit."""
+
+    technology: str
+    status: Status
+    source: str
+    tool: str  # how the units were synthesised
+    library: dict[str, str]  # the Liberty files, by name their SHA-256
+    nand2: str  # the cell that is one gate equivalent
+    nand2_um2: float
+    units: dict[str, UnitGates]
+
+    def __post_init__(self) -> None:
+        if not self.nand2_um2 > 0:
+            raise InputError(f"nand2_um2 must be positive, got {self.nand2_um2}")
+
+    def of(self, unit: str, features: Mapping[str, Any]) -> Any:
+        """Gate equivalents of a unit, for many foldings at once.
+
+        Raises:
+            InputError: there is no such unit, or it has no price for one of `features`.
+        """
+        place = f"{self.technology}.toml: units"
+        remedy = f"remedy: syq-dse calibrate --technology {self.technology} --unit {unit}"
+        if unit not in self.units:
+            raise InputError(f"{place}: no prices of the unit '{unit}'; {remedy}")
+        price = self.units[unit].gates
+        total: Any = 0.0
+        there: Any = False
+        for name, count in features.items():
+            if name not in price:
+                raise InputError(
+                    f"{place}.{unit}.gates: no price of '{name}'; known: {', '.join(price)}; "
+                    f"{remedy}"
+                )
+            count = np.asarray(count)
+            total = total + price[name] * count
+            there = there | (count > 0)
+        return total + price[CONSTANT] * np.asarray(there)
+
+
+def price_file(name: str, folder: str | None, remedy: str) -> Path:
+    """A file of prices: the shipped one, or that in a folder of the user.
+
+    Raises:
+        InputError: there is none; ends with the remedy.
+    """
+    if folder is None:
+        try:
+            return catalogue.find("calibration", name, "hwmodels", (FOLDER,))
+        except InputError as error:
+            raise InputError(f"{error}; {remedy}") from None
+    path = Path(folder) / f"{name}.toml"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {remedy}")
+    return path
+
+
+@cache
+def load(technology: str, folder: str | None = None) -> GatePrices:
+    """The gate prices of a technology.
+
+    Args:
+        folder: that `syq-dse calibrate` has left; None: the shipped.
+    """
+    remedy = f"remedy: `syq-dse calibrate --technology {technology} --liberty FILE -o FOLDER`"
+    try:
+        found = records.load(price_file(technology, folder, remedy), GatePrices)
+    except InputError as error:
+        raise InputError(str(error) if remedy in str(error) else f"{error}; {remedy}") from None
+    if found.technology != technology:
+        raise InputError(
+            f"{technology}.toml: technology must be '{technology}', got '{found.technology}'"
+        )
+    return found
+
+
+def text(prices: GatePrices) -> str:
+    """Gate prices as the text of their TOML file, one table a unit."""
+    names = ("technology", "status", "source", "tool", "nand2", "nand2_um2")
+    lines = [f"{name} = {json.dumps(getattr(prices, name))}" for name in names]
+    library = (f"{json.dumps(name)} = {json.dumps(sha)}" for name, sha in prices.library.items())
+    lines += ["", "[library]", *library]
+    for name, unit in prices.units.items():
+        lines += [
+            "",
+            f"[units.{name}]",
+            f"runs = {unit.runs}",
+            f"gates = {_inline({key: repr(value) for key, value in unit.gates.items()})}",
+            f"valid = {_inline({key: f'[{a}, {b}]' for key, (a, b) in unit.valid.items()})}",
+            f"error = {_inline({key: repr(value) for key, value in unit.error.items()})}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _inline(items: Mapping[str, str]) -> str:
+    pairs = ", ".join(f"{key} = {value}" for key, value in items.items())
+    return f"{{ {pairs} }}" if pairs else "{}"

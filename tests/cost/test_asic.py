@@ -1,0 +1,204 @@
+"""Silicon: what memories and units take, and that both ways of pricing a design agree."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from syq_dse import catalogue, network, technology
+from syq_dse.cost import asic, cycle_energy, design, gates, pricing, sram
+from syq_dse.cost.counts import Counts, Memory
+from syq_dse.cost.estimate import LIMIT, estimate
+from syq_dse.cost.table import CYCLES, build, price
+from syq_dse.errors import InputError
+from syq_dse.rtl import gate_calibration
+
+TECHNOLOGIES = catalogue.names("hwmodels", "asic")
+SHIPPED = catalogue.folder("hwmodels") / gates.FOLDER
+
+
+def test_flip_flops_of_memories_of_one_word_are_their_units() -> None:
+    counts = Counts(
+        lut={"adder_bits": 7},
+        ff=3,
+        memories=(
+            Memory(width=5, depth=1, banks=2),  # a register
+            Memory(width=5, depth=9),  # a memory by itself
+            Memory(width=4, depth=600, banks=3, constant=True),  # three tables, two multiplexers
+            Memory(width=4, depth=256, constant=True),  # one table, the register is its
+        ),
+    )
+    found = gates.logic(counts)
+    assert int(found["adder_bits"]) == 7
+    assert int(found[gates.FLIP_FLOPS]) == 3 + 10 + 12
+    assert int(found[gates.JOINS]) == 4 * 3 * 2
+
+
+def test_gates_stand_for_lut_where_both_are_given() -> None:
+    assert set(gates.logic(Counts(lut={"a": 1}, ff=0, gates={"b": 2}))) == {
+        "b",
+        gates.FLIP_FLOPS,
+        gates.JOINS,
+    }
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4, 6, 8, 15, 16, 17, 100, 256, 257, 700])
+def test_columns_and_octets_of_a_table_by_its_words(depth: int) -> None:
+    found = gates.table(Memory(width=16, depth=depth, constant=True, different=11))
+    wanted = dict.fromkeys(found, 0.0)
+    wanted[gates.FLIP_FLOPS] = 16
+    octets = 11 * depth / 8
+    if depth < 16:
+        low = max(words for words in gates.DEPTHS if words <= depth)
+        part = (depth - low) / low
+        wanted[f"columns_{low}"] = 11 * (1 - part)
+        wanted[f"columns_{2 * low}"] = 11 * part
+    else:
+        deep = "deep_" if depth > 256 else ""
+        wanted |= {f"{deep}octets": octets, f"{deep}columns": 11}
+        # each octet is one of 124 functions, as likely as every other
+        wanted["octets_made"] = 124 * (1 - math.exp(-octets / 124))
+    assert {name: float(count) for name, count in found.items()} == pytest.approx(wanted)
+
+
+def test_registers_count_bits_and_words() -> None:
+    found = gates.registers(Memory(width=6, depth=5, banks=2))
+    assert {name: int(count) for name, count in found.items()} == {
+        "bits": 60,
+        "read_bits": 48,
+        "words": 10,
+        gates.FLIP_FLOPS: 12,
+    }
+
+
+def test_macros_are_within_what_was_fitted() -> None:
+    prices = sram.load("ihp-sg13g2")
+    depth = np.array([2, 64, 100, 1024, 8192, 8193, 20_000, 65])
+    width = np.array([1, 64, 65, 7, 32, 200, 1000, 8])
+    found = sram.macros(prices, depth, width)
+    rows = found.depth // found.mux
+    assert (found.depth % found.mux == 0).all()
+    assert ((rows >= prices.rows[0]) & (rows <= prices.rows[1])).all()
+    assert ((found.width >= prices.width[0]) & (found.width <= prices.width[1])).all()
+    assert (found.count * found.depth * found.width >= depth * width).all()
+
+
+def test_the_formula_says_what_the_macros_have() -> None:
+    prices = sram.load("ihp-sg13g2")
+    with (SHIPPED / "ihp-sg13g2-sram.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == prices.macros == 18
+    for figure, (mean, worst) in prices.error.items():
+        off = [
+            prices.figure(figure, int(r["depth"]), int(r["width"]), int(r["mux"])).item()
+            / float(r[figure])
+            - 1
+            for r in rows
+        ]
+        assert np.mean(np.abs(off)) <= mean * 1.01 + 1e-5  # held out is never better in the mean
+        assert np.max(np.abs(off)) <= worst * 1.05 + 1e-5
+
+
+@pytest.mark.parametrize("name", TECHNOLOGIES)
+def test_errors_are_those_of_the_samples(name: str) -> None:
+    prices = gates.load(name)
+    runs = gate_calibration.read(SHIPPED / f"{name}_samples.csv")
+    assert prices.status == "calibrated"
+    assert set(prices.units) == set(gates.PRICED) == {run.unit for run in runs}
+    for unit, found in prices.units.items():
+        own = [run for run in runs if run.unit == unit]
+        assert found.runs == len(own)
+        large = [run for run in own if run.gates >= gate_calibration.SMALL]
+        off = [abs(run.held_out / run.gates - 1) for run in large]
+        if off:
+            assert found.error["mean"] == pytest.approx(np.mean(off), rel=2e-3, abs=1e-4)
+            assert found.error["worst"] == pytest.approx(np.max(off), rel=2e-3, abs=1e-4)
+        for run in own:
+            assert run.gates == pytest.approx(run.area_um2 / prices.nand2_um2, rel=2e-3)
+
+
+@pytest.mark.parametrize("name", TECHNOLOGIES)
+def test_energy_is_there_for_every_unit(name: str) -> None:
+    assert set(cycle_energy.load(name).units) == set(gates.PRICED)
+
+
+def test_estimate_and_table_agree_in_silicon() -> None:
+    prices = pricing.load("ihp-sg13g2")
+    net = network.load("lenet5")
+    rng = np.random.default_rng(0)
+    for text in ("ternary,2,pixel", "binary,1,layer", "int4,8,row"):
+        asked = design.uniform(net, text)
+        interval = int(rng.integers(2_000, 100_000))
+        settled = design.settle(prices, net, asked, interval, None, None, LIMIT)
+        one = estimate(prices, net, settled.scheme, interval, settled.folding)
+        made = build(
+            prices,
+            net,
+            [interval],
+            {
+                node.name: design.every_choice(
+                    prices, net, node, (settled.scheme.layers[node.name],)
+                )
+                for node in net.engines
+            },
+            {name: (bits,) for name, bits in settled.scheme.bits.items()},
+        )
+        every = itertools.product(*(range(len(options)) for options in made.choices.values()))
+        designs = np.array([[0, *row, *[0] * len(made.bits)] for row in every])
+        area = price(made, designs).total
+        best = int(area[:, 0].argmin())
+        assert area[best].tolist() == list(one.total.values())
+        assert one.total["area_nm2"] == sum(
+            unit["area_nm2"] for layer in one.layers for unit in layer.units.values()
+        )
+        assert len(prices.columns) == CYCLES
+
+
+def test_more_cycles_cost_more_energy_and_less_area() -> None:
+    prices = pricing.load("ihp-sg13g2")
+    net = network.load("lenet5")
+    asked = design.uniform(net, "ternary,4,layer")
+    areas = []
+    for interval in (5_000, 50_000):
+        settled = design.settle(prices, net, asked, interval, None, None, LIMIT)
+        total = estimate(prices, net, settled.scheme, interval, settled.folding).total
+        assert total["energy_pj"] > 0
+        areas.append(total["area_nm2"])
+    assert areas[1] < areas[0]
+
+
+def test_other_technologies_scale_the_macros_that_are_known() -> None:
+    own, other = pricing.load("ihp-sg13g2"), pricing.load("osu018")
+    assert isinstance(own, asic.Pricing)
+    assert isinstance(other, asic.Pricing)
+    assert own.scale == own.energy_scale == 1
+    assert other.scale == pytest.approx(other.gates.nand2_um2 / own.gates.nand2_um2)
+    assert "extrapolated" in other.provenance()["sram"]
+    assert "extrapolated" not in own.provenance()["sram"]
+
+
+@pytest.mark.parametrize("area", [0.0, -1.0, float("nan"), 1e6])
+def test_message_of_a_budget_that_is_none(area: float) -> None:
+    with pytest.raises(InputError, match="area_mm2 must be above 0 and at most 100000"):
+        asic.pricing(technology.load("ihp-sg13g2"), area)
+
+
+def test_message_of_a_price_that_is_missing() -> None:
+    found = gates.load("ihp-sg13g2")
+    with pytest.raises(InputError, match=r"ihp-sg13g2\.toml: units\.mac\.gates: no price of 'x'"):
+        found.of("mac", {"x": 1})
+    with pytest.raises(InputError, match="no prices of the unit 'y'; remedy: syq-dse calibrate"):
+        found.of("y", {})
+
+
+def test_prices_are_written_as_they_are_read(tmp_path: Path) -> None:
+    for name in TECHNOLOGIES:
+        assert gates.text(gates.load(name)) == (SHIPPED / f"{name}.toml").read_text()
+        energy = cycle_energy.load(name)
+        assert cycle_energy.text(energy) == (SHIPPED / f"{name}-energy.toml").read_text()
+    assert sram.text(sram.load("ihp-sg13g2")) == (SHIPPED / "ihp-sg13g2-sram.toml").read_text()
