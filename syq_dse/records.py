@@ -102,6 +102,18 @@ def plain(value: Any) -> Any:
     return value.item() if getattr(value, "shape", None) == () else value
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those around it, where it is not there.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be made: {error.strerror}") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file at once or not at all.
 

@@ -18,6 +18,7 @@ from syq_dse.rtl import synthesis
 if TYPE_CHECKING:
     from syq_dse.rtl.calibrate import Calibration
     from syq_dse.rtl.fit import UnitFit
+    from syq_dse.rtl.liberty import Library
 
 FAMILIES = list(synthesis.COMMANDS)
 
@@ -117,12 +118,9 @@ def _gates(
     """Calibrate the cells of a technology."""
     from syq_dse import technology
     from syq_dse.rtl import calibrate, gate_calibration
-    from syq_dse.rtl.liberty import read
 
     own = technology.load(name)
-    if not liberty:
-        raise click.UsageError(f"give the cells of {own.name} with --liberty")
-    library = read(liberty)
+    library = _library(own.name, liberty)
     if refit:
         found = gate_calibration.refit(own, library, units, out)
     else:
@@ -156,20 +154,26 @@ def _gates(
     click.echo(f"prices: {out / f'{own.name}.toml'}")
 
 
+def _library(name: str, liberty: Sequence[Path]) -> Library:
+    from syq_dse.rtl.liberty import read
+
+    if not liberty:
+        raise click.UsageError(f"give the cells of {name} with --liberty")
+    return read(liberty)
+
+
 def _energy(
     name: str, liberty: Sequence[Path], runs: int, seed: int, timeout: float, out: Path
 ) -> None:
     """Calibrate the energy of a technology's cells."""
     from syq_dse import technology
     from syq_dse.rtl import energy_calibration
-    from syq_dse.rtl.liberty import read
 
     own = technology.load(name)
-    if not liberty:
-        raise click.UsageError(f"give the cells of {own.name} with --liberty")
+    library = _library(own.name, liberty)
     with progress_bar() as progress:
         found = energy_calibration.run_calibration(
-            own, read(liberty), out=out, runs=runs, seed=seed, timeout_s=timeout, progress=progress
+            own, library, out=out, runs=runs, seed=seed, timeout_s=timeout, progress=progress
         )
     rows = [
         {

@@ -13,9 +13,10 @@ from syq_dse.cost import cycle_energy, gates, sram
 from syq_dse.cost.counts import Counts, Memory
 from syq_dse.cost.cycle_energy import CycleEnergy
 from syq_dse.cost.folding import Geometry, RamStyle, ResType
-from syq_dse.cost.fpga import HALVES
+from syq_dse.cost.fpga import HALVES, least
 from syq_dse.cost.gates import GatePrices
 from syq_dse.cost.integers import Ints, cdiv, ints
+from syq_dse.cost.prices import outside
 from syq_dse.errors import InputError
 from syq_dse.target import Family
 from syq_dse.technology import FAMILY, Technology
@@ -59,6 +60,7 @@ class Pricing:
 
     units: ClassVar[Mapping[str, tuple[int, str]]] = {"area_nm2": (NM2, "um2 of area")}
     whole = "area (--area-mm2)"
+    shown_as: ClassVar[Mapping[str, str]] = {"area_nm2": "area_um2"}
 
     @cached_property
     def scale(self) -> float:
@@ -96,9 +98,7 @@ class Pricing:
 
     def cheapest(self, options: Sequence[Resources]) -> tuple[Resources, Ints]:
         """Row by row the option of the least area, and which one that is."""
-        stacked = np.stack(np.broadcast_arrays(*options))
-        best = np.argmin(self.share_of(stacked), axis=0)
-        return np.take_along_axis(stacked, best[None, ..., None], axis=0)[0], best
+        return least(options, self.share_of)
 
     def capacity(self, interval: int, clock_mhz: float) -> dict[str, int]:
         """The budget."""
@@ -203,16 +203,8 @@ class Pricing:
 
     def warnings(self, unit: str, parameters: Mapping[str, int | str]) -> list[str]:
         """One line for each parameter of a unit that lies outside of what was synthesised."""
-        lines = []
         valid = self.gates.units[unit].valid if unit in self.gates.units else {}
-        for name, (least, most) in valid.items():
-            value = parameters.get(name, least)
-            if not isinstance(value, str) and not least <= value <= most:
-                lines.append(
-                    f"{unit}: {name}={value} is outside {least}..{most} of the calibration "
-                    f"({self.gates.technology}.toml)"
-                )
-        return lines
+        return outside(unit, parameters, valid, f"{self.gates.technology}.toml")
 
     def totals(self, total: Mapping[str, int]) -> dict[str, float]:
         """What documents show of a row of COLUMNS."""

@@ -27,7 +27,10 @@ def document(
         warnings: of units outside of what was synthesised (cost/parameters.py).
     """
     offered = pricing.capacity(interval, clock_mhz)
-    used = utilization(cost.total, offered)
+    used = {
+        pricing.shown_as.get(name, name): share
+        for name, share in utilization(cost.total, offered).items()
+    }
     return {
         "network": network,
         "target": pricing.target.name,
@@ -40,10 +43,10 @@ def document(
             "energy_uj": cost.total["energy_pj"] / 1e6,
         },
         "capacity": pricing.shown_capacity(offered),
-        "utilization": {_shown(name): _finite(value) for name, value in used.items()},
+        "utilization": {name: _finite(value) for name, value in used.items()},
         "limit": limit,
         "fits": all(value <= limit for value in used.values()),
-        "tightest": _shown(tightest(used)),
+        "tightest": tightest(used),
         "sized_for_cycles": interval,
         "provenance": pricing.provenance(),
         "warnings": list(warnings),
@@ -72,11 +75,6 @@ def _layer(pricing: Pricing, layer: LayerCost) -> dict[str, Any]:
 
 def _unit(pricing: Pricing, unit: Mapping[str, int]) -> dict[str, float]:
     return {**pricing.totals(unit), "energy_pj": unit["energy_pj"]}
-
-
-def _shown(column: str) -> str:
-    """The name of a limited column in documents."""
-    return "area_um2" if column == "area_nm2" else column
 
 
 def _finite(value: float) -> float | None:

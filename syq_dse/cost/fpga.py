@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from math import comb
@@ -79,6 +79,7 @@ class Pricing:
 
     units: ClassVar[Mapping[str, tuple[int, str]]] = {}
     whole = "part"
+    shown_as: ClassVar[Mapping[str, str]] = {}
 
     @property
     def target(self) -> Board:
@@ -115,9 +116,7 @@ class Pricing:
         Args:
             options: alternatives, not yet settled.
         """
-        stacked = np.stack(np.broadcast_arrays(*options))
-        best = np.argmin(self.share_of(settled(stacked)), axis=0)
-        return np.take_along_axis(stacked, best[None, ..., None], axis=0)[0], best
+        return least(options, lambda rows: self.share_of(settled(rows)))
 
     def settled(self, rows: Resources, cycles: Ints | int = 0) -> Resources:
         """What rows of counts take (`settled`); energy is of work, however many cycles it takes."""
@@ -193,6 +192,15 @@ class Pricing:
         )
         worst = max(error.get("lut_worst", 0.0) for error in fitted.values())
         return f"; mean error of a unit [%]: {each}; worst {100 * worst:.0f} %"
+
+
+def least(
+    options: Sequence[Resources], share_of: Callable[[Resources], Ints]
+) -> tuple[Resources, Ints]:
+    """Row by row the option of the smallest share, and which one that is."""
+    stacked = np.stack(np.broadcast_arrays(*options))
+    best = np.argmin(share_of(stacked), axis=0)
+    return np.take_along_axis(stacked, best[None, ..., None], axis=0)[0], best
 
 
 PART = 10**9

@@ -19,7 +19,7 @@ from syq_dse import catalogue, records
 from syq_dse.cost.counts import Counts, Memory
 from syq_dse.cost.fpga import columns_of
 from syq_dse.cost.integers import cdiv, ints
-from syq_dse.cost.prices import UNITS, Status
+from syq_dse.cost.prices import UNITS, Status, inline
 from syq_dse.errors import InputError, one_line
 
 REGISTERS, TABLE = "registers", "table"
@@ -237,13 +237,8 @@ def text(prices: GatePrices) -> str:
             "",
             f"[units.{name}]",
             f"runs = {unit.runs}",
-            f"gates = {_inline({key: repr(value) for key, value in unit.gates.items()})}",
-            f"valid = {_inline({key: f'[{a}, {b}]' for key, (a, b) in unit.valid.items()})}",
-            f"error = {_inline({key: repr(value) for key, value in unit.error.items()})}",
+            f"gates = {inline({key: repr(value) for key, value in unit.gates.items()})}",
+            f"valid = {inline({key: f'[{a}, {b}]' for key, (a, b) in unit.valid.items()})}",
+            f"error = {inline({key: repr(value) for key, value in unit.error.items()})}",
         ]
     return "\n".join(lines) + "\n"
-
-
-def _inline(items: Mapping[str, str]) -> str:
-    pairs = ", ".join(f"{key} = {value}" for key, value in items.items())
-    return f"{{ {pairs} }}" if pairs else "{}"

@@ -163,14 +163,23 @@ def warnings(prices: LutPrices, unit: str, parameters: Mapping[str, int | str]) 
     >>> warnings(found, "mac", {"simd": 512, "weights": "binary"})
     ['mac: simd=512 is outside 1..288 of the calibration (xcup.toml)']
     """
-    lines = []
     valid = prices.units[unit].valid if unit in prices.units else {}
+    return outside(unit, parameters, valid, f"{prices.family}.toml")
+
+
+def outside(
+    unit: str,
+    parameters: Mapping[str, int | str],
+    valid: Mapping[str, tuple[int, int]],
+    file: str,
+) -> list[str]:
+    """One line for each parameter outside of the range that a file of prices has for it."""
+    lines = []
     for name, (least, most) in valid.items():
         value = parameters.get(name, least)
         if not isinstance(value, str) and not least <= value <= most:
             lines.append(
-                f"{unit}: {name}={value} is outside {least}..{most} of the calibration "
-                f"({prices.family}.toml)"
+                f"{unit}: {name}={value} is outside {least}..{most} of the calibration ({file})"
             )
     return lines
 
@@ -186,14 +195,15 @@ def lut_text(prices: LutPrices) -> str:
             "",
             f"[units.{_key(name)}]",
             f"runs = {unit.runs}",
-            f"lut = {_inline({key: f'[{a!r}, {b!r}]' for key, (a, b) in unit.lut.items()})}",
-            f"valid = {_inline({key: f'[{a}, {b}]' for key, (a, b) in unit.valid.items()})}",
-            f"error = {_inline({key: repr(value) for key, value in unit.error.items()})}",
+            f"lut = {inline({key: f'[{a!r}, {b!r}]' for key, (a, b) in unit.lut.items()})}",
+            f"valid = {inline({key: f'[{a}, {b}]' for key, (a, b) in unit.valid.items()})}",
+            f"error = {inline({key: repr(value) for key, value in unit.error.items()})}",
         ]
     return "\n".join(lines) + "\n"
 
 
-def _inline(items: Mapping[str, str]) -> str:
+def inline(items: Mapping[str, str]) -> str:
+    """Texts of values by key, as an inline table of TOML."""
     pairs = ", ".join(f"{_key(key)} = {value}" for key, value in items.items())
     return f"{{ {pairs} }}" if pairs else "{}"
 

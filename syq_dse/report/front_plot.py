@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syq_dse.errors import InputError, unknown
-from syq_dse.records import write_bytes, write_text
+from syq_dse.records import make_folder, write_bytes, write_text
 from syq_dse.search import run
 
 if TYPE_CHECKING:
@@ -71,10 +71,7 @@ def draw_run(
         if name not in known:
             raise InputError(unknown("axis", name, known))
     figure = draw(front, x, y)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be made: {error.strerror}") from None
+    make_folder(out)
     picture, vector = io.BytesIO(), io.StringIO()
     figure.savefig(picture, format="png", dpi=150)
     figure.savefig(vector, format="svg")

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from syq_dse.rtl.verilog import emit
 from syq_dse.target import Family, load_family
 
 Draw = Callable[[np.random.Generator, Family], Sample]
+
+Made = TypeVar("Made")
 
 Progress = Callable[[int, int, str], None]
 """Units done, units in all, what they are."""
@@ -115,14 +117,37 @@ def refit(family: str, units: Sequence[str], *, out: Path) -> Calibration:
 
 def _recount(run: Run, family: Family, table: Path) -> Run:
     """A run with the features and counts of now."""
+    sample = redrawn(run, family, str(table))
+    drawn = Drawn(unit=run.unit, number=run.run, seed=run.seed, sample=sample)
+    return drawn.run(family, run.synthesised, run.tool)
+
+
+class Placed(Protocol):
+    """Which draw of a unit a run is of."""
+
+    @property
+    def unit(self) -> str: ...
+    @property
+    def run(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def parameters(self) -> Mapping[str, int | str]: ...
+
+
+def redrawn(run: Placed, family: Family, place: str) -> Sample:
+    """The sample of a run, drawn again.
+
+    Raises:
+        InputError: it has other parameters now.
+    """
     sample = draw_one(run.unit, draw_of(run.unit), family, run.seed, run.run)
     if shown(sample.parameters) != shown(run.parameters):
         raise InputError(
-            f"{table}: run {run.run} of {run.unit} is now drawn as "
+            f"{place}: run {run.run} of {run.unit} is now drawn as "
             f"{shown(sample.parameters)}, was {shown(run.parameters)}; run without --refit"
         )
-    drawn = Drawn(unit=run.unit, number=run.run, seed=run.seed, sample=sample)
-    return drawn.run(family, run.synthesised, run.tool)
+    return sample
 
 
 # Drawing
@@ -239,28 +264,50 @@ def measure(
     Raises:
         InputError: one fails; those that run are waited for and stay in the cache.
     """
+    made = in_batches(
+        drawn,
+        lambda modules: synthesise(modules, family, cache, timeout_s),
+        jobs=jobs,
+        progress=progress,
+    )
+    return [made[one.name] for one in drawn]
+
+
+def in_batches(
+    drawn: Sequence[Drawn],
+    synthesised: Callable[[Mapping[str, str]], Mapping[str, Made]],
+    *,
+    jobs: int,
+    progress: Progress,
+) -> dict[str, Made]:
+    """What synthesis makes of draws, by their names: in batches, `jobs` at a time.
+
+    Raises:
+        InputError: one fails, named with its parameters; those that run are waited for.
+    """
     batches = [drawn[i : i + BATCH] for i in range(0, len(drawn), BATCH)]
-    made: dict[str, Synthesis] = {}
+    made: dict[str, Made] = {}
     stop = Event()
     pool = ThreadPoolExecutor(jobs)  # threads that wait for Yosys, a process of its own
     try:
-        waiting = [pool.submit(_synthesise, b, family, cache, timeout_s, stop) for b in batches]
+        waiting = [pool.submit(_batch, batch, synthesised, stop) for batch in batches]
         for done in as_completed(waiting):
             made |= done.result()
             progress(len(made), len(drawn), "units synthesised")
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
-    return [made[one.name] for one in drawn]
+    return made
 
 
-def _synthesise(
-    batch: Sequence[Drawn], family: str, cache: Path, timeout_s: float, stop: Event
-) -> dict[str, Synthesis]:
+def _batch(
+    batch: Sequence[Drawn],
+    synthesised: Callable[[Mapping[str, str]], Mapping[str, Made]],
+    stop: Event,
+) -> Mapping[str, Made]:
     """One batch in one run; where that fails, each by itself, to find which one it is."""
     try:
-        modules = emit({one.name: one.sample.unit for one in batch})
-        return synthesise(modules, family, cache, timeout_s)
+        return synthesised(emit({one.name: one.sample.unit for one in batch}))
     except InputError as error:
         if stop.is_set():
             raise
@@ -268,9 +315,9 @@ def _synthesise(
             raise InputError(
                 f"{batch[0].unit} ({shown(batch[0].sample.parameters)}): {error}"
             ) from None
-    made: dict[str, Synthesis] = {}
+    made: dict[str, Made] = {}
     for one in batch:
-        made |= _synthesise([one], family, cache, timeout_s, stop)
+        made |= _batch([one], synthesised, stop)
     return made
 
 
@@ -339,10 +386,7 @@ def _finish(
             members, estimates(units[unit], members) if members else [], strict=True
         )
     ]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be made: {error.strerror}") from None
+    records.make_folder(out)
     records.write_text(out / f"{family}_samples.csv", tables.text(estimated))
     records.write_text(out / f"{family}.toml", lut_text(prices))
     return Calibration(prices=prices, runs=tuple(estimated), fits=tuple(fits))

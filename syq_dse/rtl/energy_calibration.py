@@ -14,6 +14,7 @@ from syq_dse.errors import InputError
 from syq_dse.rtl import gates, toggles, yosys
 from syq_dse.rtl.calibrate import Progress, draw_of, draws
 from syq_dse.rtl.liberty import Library, cells
+from syq_dse.rtl.samples import Sample
 from syq_dse.rtl.verilog import emit
 from syq_dse.technology import FAMILY, Technology
 
@@ -40,15 +41,13 @@ def run_calibration(
         raise InputError(
             f"{runs} runs a unit are too few for a range of energies; at least {FEWEST}"
         )
-    family, volts = FAMILY, technology.supply_v
+    volts = technology.supply_v
     units = {}
     for done, unit in enumerate(PRICED):
         progress(done, len(PRICED), unit)
-        drawn = draws(unit, draw_of(unit), family, runs, seed, _small)
+        drawn = draws(unit, draw_of(unit), FAMILY, runs, seed, _small)
         modules = emit({one.name: one.sample.unit for one in drawn})
-        boxes = {"dont_use": technology.dont_use, "timeout_s": timeout_s}
-        area = gates.synthesise(modules, library, boxes="sram", **boxes)  # type: ignore[arg-type]
-        found = toggles.measure(modules, library, volts, technology.dont_use, seed, timeout_s)
+        area, found = toggles.measure(modules, library, volts, technology.dont_use, seed, timeout_s)
         each = np.array(
             [
                 1000 * found[name].logic_pj / max(1.0, area[name].gate_equivalents(library))
@@ -78,10 +77,7 @@ def run_calibration(
         flip_flop_fj=float(f"{clock:.4g}"),
         units=units,
     )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise InputError(f"{out}: cannot be made: {problem.strerror}") from None
+    records.make_folder(out)
     records.write_text(out / f"{technology.name}-energy.toml", cycle_energy.text(energy))
     return energy
 
@@ -90,8 +86,8 @@ MOST_FLIP_FLOPS = 1500
 """Of units that are simulated, for the time that it takes."""
 
 
-def _small(sample: object) -> bool:
-    counts = sample.counts  # type: ignore[attr-defined]
+def _small(sample: Sample) -> bool:
+    counts = sample.counts
     bits = sum(int(np.max(m.width) * np.max(m.depth) * np.max(m.banks)) for m in counts.memories)
     few = int(np.max(counts.ff)) <= MOST_FLIP_FLOPS and bits <= 4 * MOST_FLIP_FLOPS
     return few and not np.any(counts.dsp)

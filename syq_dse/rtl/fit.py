@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,13 @@ DIGITS = 4
 
 BAR = {"lut_mean": 0.03, "lut_worst": 0.12}
 """Errors, on units of SMALL_LUT and more, that prices should reach."""
+
+
+class Drawn(Protocol):
+    """A run of drawn parameters."""
+
+    @property
+    def parameters(self) -> Mapping[str, int | str]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +95,7 @@ def fit(unit: str, runs: Sequence[Run], lut_inputs: int) -> UnitFit:
     return UnitFit(
         unit=unit,
         prices=UnitPrices(
-            runs=len(runs), lut=lut, valid=_ranges(runs), error=_errors(runs, error, made)
+            runs=len(runs), lut=lut, valid=ranges(runs), error=_errors(runs, error, made)
         ),
         worst=None if worst is None else runs[worst],
         worst_error=0.0 if worst is None else float(error[worst]),
@@ -140,15 +148,16 @@ def _solve(features: Floats, made: Floats, parts: Floats, steps: int) -> Floats:
     weight = 1 / np.maximum(made, SMALL_LUT)
     found = []
     for logic in parts.T:
-        price = _nnls(features, logic, weight)
+        price = weighted_nnls(features, logic, weight)
         for _ in range(steps):
             off = abs(features @ price - logic) * weight
-            price = _nnls(features, logic, weight / np.sqrt(np.maximum(off, 1e-3)))
+            price = weighted_nnls(features, logic, weight / np.sqrt(np.maximum(off, 1e-3)))
         found.append(price)
     return np.stack(found, axis=1)
 
 
-def _nnls(features: Floats, target: Floats, weight: Floats) -> Floats:
+def weighted_nnls(features: Floats, target: Floats, weight: Floats) -> Floats:
+    """Non-negative least squares of weighted rows."""
     rows = features * weight[:, None]
     scale = np.linalg.norm(rows, axis=0)  # so that wide and narrow features are alike
     scale[scale == 0] = 1
@@ -191,7 +200,7 @@ def _errors(runs: Sequence[Run], error: Floats, made: Floats) -> dict[str, float
     return {name: float(f"{value:.{DIGITS}g}") for name, value in out.items()}
 
 
-def _ranges(runs: Sequence[Run]) -> dict[str, tuple[int, int]]:
+def ranges(runs: Sequence[Drawn]) -> dict[str, tuple[int, int]]:
     """The least and the most of each parameter that is a number."""
     found: dict[str, list[int]] = {}
     for run in runs:

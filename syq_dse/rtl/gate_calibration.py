@@ -7,24 +7,23 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
 
 from syq_dse import records
 from syq_dse.cost import gates as prices
 from syq_dse.cost.gates import CONSTANT, PRICED, GatePrices, UnitGates
 from syq_dse.errors import InputError
 from syq_dse.rtl import calibrate, gates, yosys
-from syq_dse.rtl.calibrate import BATCH, Drawn, Progress, draw_of, draws, shown
+from syq_dse.rtl.calibrate import Drawn, Progress, draw_of, draws
+from syq_dse.rtl.fit import DIGITS, FOLDS, ROBUST_STEPS, ranges, weighted_nnls
 from syq_dse.rtl.liberty import Library
 from syq_dse.rtl.samples import Sample
-from syq_dse.rtl.verilog import emit
 from syq_dse.technology import FAMILY, Technology
 
 Floats = npt.NDArray[np.float64]
@@ -32,14 +31,6 @@ Floats = npt.NDArray[np.float64]
 SMALL = 200
 """Below so many gate equivalents a relative error says little: such units weigh as if they had so
 many."""
-
-FOLDS = 5
-"""Parts of the runs, each priced by a fit to the others."""
-
-DIGITS = 4
-
-ROBUST_STEPS = 20
-"""Of a fit that approaches the least absolute relative error."""
 
 BAR = {"mean": 0.04, "worst": 0.15}
 """Errors, on units of SMALL gate equivalents and more, that prices should reach."""
@@ -103,9 +94,8 @@ def run_calibration(
         InputError: a unit fails or takes too long; nothing is written.
     """
     named = list(units or PRICED)
-    family = FAMILY
     drawn = [
-        one for unit in named for one in draws(unit, draw_of(unit), family, runs, seed, _no_dsp)
+        one for unit in named for one in draws(unit, draw_of(unit), FAMILY, runs, seed, _no_dsp)
     ]
     made = _measure(drawn, technology, library, cache, jobs, timeout_s, progress)
     measured = [_run(one, made[one.name], library, technology) for one in drawn]
@@ -120,19 +110,13 @@ def refit(technology: Technology, library: Library, units: Sequence[str], out: P
     It takes the hardware to be the one that was synthesised.
     """
     named = list(units or PRICED)
-    family = FAMILY
     found = _kept(technology.name, out, PRICED)
     again = []
     for run in found:
         if run.unit not in named:
             again.append(run)
             continue
-        sample = calibrate.draw_one(run.unit, draw_of(run.unit), family, run.seed, run.run)
-        if shown(sample.parameters) != shown(run.parameters):
-            raise InputError(
-                f"{technology.name}_samples.csv: run {run.run} of {run.unit} is now drawn as "
-                f"{shown(sample.parameters)}, was {shown(run.parameters)}; run without --refit"
-            )
+        sample = calibrate.redrawn(run, FAMILY, f"{technology.name}_samples.csv")
         again.append(replace(run, features=_features(run.unit, sample)))
     options = "".join(f" --unit {unit}" for unit in units) + " --refit"
     return _finish(technology, library, again, named, out, options)
@@ -184,41 +168,27 @@ def _measure(
     timeout_s: float,
     progress: Progress,
 ) -> dict[str, gates.Mapped]:
-    """Synthesise draws in batches, `jobs` at a time; those that run are waited for at a failure."""
-    alone = [one for one in drawn if one.unit in (prices.REGISTERS, prices.TABLE)]
-    rest = [one for one in drawn if one not in alone]
-    batches = [part[i : i + BATCH] for part in (rest, alone) for i in range(0, len(part), BATCH)]
+    """Synthesise draws: memories as gates where they are the unit, else as black boxes."""
+    memories = [one for one in drawn if one.unit in (prices.REGISTERS, prices.TABLE)]
+    rest = [one for one in drawn if one.unit not in (prices.REGISTERS, prices.TABLE)]
     made: dict[str, gates.Mapped] = {}
-
-    def synthesise(batch: Sequence[Drawn]) -> dict[str, gates.Mapped]:
-        boxes = "sram" if batch[0] in alone else "all"
-        modules = emit({one.name: one.sample.unit for one in batch})
-        try:
-            return gates.synthesise(
-                modules,
-                library,
-                boxes=boxes,
-                dont_use=technology.dont_use,
-                cache=cache,
-                timeout_s=timeout_s,
-            )
-        except InputError as error:
-            if len(batch) == 1:
-                what = f"{batch[0].unit} ({shown(batch[0].sample.parameters)})"
-                raise InputError(f"{what}: {error}") from None
-        found: dict[str, gates.Mapped] = {}
-        for one in batch:
-            found |= synthesise([one])
-        return found
-
-    pool = ThreadPoolExecutor(jobs)  # threads that wait for Yosys, a process of its own
-    try:
-        for done in as_completed([pool.submit(synthesise, batch) for batch in batches]):
-            made |= done.result()
-            progress(len(made), len(drawn), "units synthesised")
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for part, boxes in ((rest, "all"), (memories, "sram")):
+        synthesised = partial(
+            gates.synthesise,
+            library=library,
+            boxes=boxes,
+            dont_use=technology.dont_use,
+            cache=cache,
+            timeout_s=timeout_s,
+        )
+        shift = partial(_shifted, progress, len(made), len(drawn))
+        made |= calibrate.in_batches(part, synthesised, jobs=jobs, progress=shift)
     return made
+
+
+def _shifted(progress: Progress, before: int, total: int, done: int, _: int, what: str) -> None:
+    """Progress of a part of a work, behind others."""
+    progress(before + done, total, what)
 
 
 # Fit
@@ -249,11 +219,6 @@ def fit(unit: str, runs: Sequence[Run]) -> tuple[UnitFit, list[Run]]:
         errors |= {"mean": abs(error[large]).mean(), "worst": abs(error[large]).max()}
     if not large.all():
         errors |= {"small_worst_gates": abs(held[steps] - made)[~large].max()}
-    ranges: dict[str, list[int]] = {}
-    for run in runs:
-        for name, value in run.parameters.items():
-            if not isinstance(value, str):
-                ranges.setdefault(name, []).append(value)
     worst = int(np.argmax(np.where(large, abs(error), -1))) if large.any() else None
     again = [
         replace(run, held_out=round(float(value), 2))
@@ -267,7 +232,7 @@ def fit(unit: str, runs: Sequence[Run]) -> tuple[UnitFit, list[Run]]:
                 name: _rounded(value)
                 for name, value in zip([CONSTANT, *names], solved, strict=True)
             },
-            valid={name: (min(values), max(values)) for name, values in ranges.items()},
+            valid=ranges(runs),
             error={name: _rounded(value) for name, value in errors.items()},
         ),
         worst=None if worst is None else again[worst],
@@ -282,18 +247,10 @@ def _rounded(value: float) -> float:
 
 def _solve(rows: Floats, made: Floats, steps: int) -> Floats:
     weight = 1 / np.maximum(made, SMALL)
-    price = _nnls(rows, made, weight)
+    price = weighted_nnls(rows, made, weight)
     for _ in range(steps):
         off = abs(rows @ price - made) * weight
-        price = _nnls(rows, made, weight / np.sqrt(np.maximum(off, 1e-3)))
-    return price
-
-
-def _nnls(rows: Floats, made: Floats, weight: Floats) -> Floats:
-    weighted = rows * weight[:, None]
-    scale = np.linalg.norm(weighted, axis=0)  # so that wide and narrow features are alike
-    scale[scale == 0] = 1
-    price: Floats = nnls(weighted / scale, made * weight)[0] / scale
+        price = weighted_nnls(rows, made, weight / np.sqrt(np.maximum(off, 1e-3)))
     return price
 
 
@@ -347,10 +304,7 @@ def _finish(
         nand2_um2=_rounded(library.nand2_area * technology.area_scale),
         units={one.unit: one.prices for one in fits},
     )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be made: {error.strerror}") from None
+    records.make_folder(out)
     records.write_text(out / f"{technology.name}_samples.csv", _text(every))
     records.write_text(out / f"{technology.name}.toml", prices.text(found_prices))
     return Calibration(

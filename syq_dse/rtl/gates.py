@@ -73,7 +73,7 @@ def synthesise(
             found[name] = records.load(path, Mapped)
     missing = {name: text for name, text in modules.items() if name not in found}
     if missing:
-        made = _run(missing, library, boxes, dont_use, timeout_s)
+        made, _ = run(missing, library, boxes, dont_use, timeout_s)
         for name, result in made.items():
             if cache:
                 cache.mkdir(parents=True, exist_ok=True)
@@ -112,13 +112,21 @@ def back(library: Library, dont_use: Sequence[str]) -> list[str]:
     ]
 
 
-def _run(
+def run(
     modules: Mapping[str, str],
     library: Library,
     boxes: str,
     dont_use: Sequence[str],
     timeout_s: float,
-) -> dict[str, Mapped]:
+    more: Sequence[str] = (),
+    results: Sequence[str] = (),
+) -> tuple[dict[str, Mapped], dict[str, str]]:
+    """One run of Yosys: what modules become, and the texts that further passes leave.
+
+    Args:
+        more: passes behind mapping.
+        results: the files that they write.
+    """
     top = "syq_all"
     files = {"all.v": around(modules, top)}
     for name, text in modules.items():
@@ -126,9 +134,10 @@ def _run(
     lines = [*front(list(modules), list(files), top, boxes), *back(library, dont_use)]
     files |= {f"{index}.lib": text for index, text in enumerate(library.texts)}
     what = ", ".join(sorted(modules)[:3]) + (", ..." if len(modules) > 3 else "")
-    text = yosys.run(lines, files, ["stat.json"], timeout_s, what)["stat.json"]
-    found = {name.removeprefix("\\"): of for name, of in json.loads(text)["modules"].items()}
-    return {name: _read(found[name], library, name) for name in modules}
+    texts = yosys.run([*lines, *more], files, ["stat.json", *results], timeout_s, what)
+    stat = json.loads(texts["stat.json"])["modules"]
+    found = {name.removeprefix("\\"): of for name, of in stat.items()}
+    return {name: _read(found[name], library, name) for name in modules}, texts
 
 
 def _read(stat: Mapping[str, Any], library: Library, name: str) -> Mapped:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
 
 from syq_dse import records
 from syq_dse.cost import sram
 from syq_dse.cost.sram import FIGURES, TERMS, SramPrices
 from syq_dse.errors import InputError
+from syq_dse.rtl.fit import weighted_nnls
 from syq_dse.rtl.liberty import text_of
 
 Floats = npt.NDArray[np.float64]
@@ -119,10 +119,7 @@ def run_calibration(technology: str, paths: Sequence[Path], out: Path) -> SramPr
         coefficients=coefficients,
         error=error,
     )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise InputError(f"{out}: cannot be made: {problem.strerror}") from None
+    records.make_folder(out)
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(Macro.__dataclass_fields__), lineterminator="\n")
     writer.writeheader()
@@ -133,7 +130,4 @@ def run_calibration(technology: str, paths: Sequence[Path], out: Path) -> SramPr
 
 
 def _solve(rows: Floats, made: Floats) -> Floats:
-    weighted = rows / made[:, None]
-    scale = np.linalg.norm(weighted, axis=0)
-    price: Floats = nnls(weighted / scale, np.ones(len(made)))[0] / scale
-    return price
+    return weighted_nnls(rows, made, 1 / made)

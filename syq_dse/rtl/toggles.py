@@ -15,7 +15,6 @@ import numpy as np
 from syq_dse.errors import InputError
 from syq_dse.rtl import gates, yosys
 from syq_dse.rtl.liberty import Cell, Library, cells, evaluator
-from syq_dse.rtl.synthesis import around
 
 LANES = 64
 """Independent streams that one simulation has, as the bits of numbers."""
@@ -39,26 +38,19 @@ def measure(
     dont_use: Sequence[str] = (),
     seed: int = 0,
     timeout_s: float = yosys.TIMEOUT_S,
-) -> dict[str, Energy]:
-    """Energy of modules with streams of random words, all valid and taken at once.
+) -> tuple[dict[str, gates.Mapped], dict[str, Energy]]:
+    """What modules become, and their energy: streams of random words, all valid and taken at once.
 
     Raises:
         InputError: Yosys fails, or a cell has no function.
     """
-    top = "syq_all"
-    files = {"all.v": around(modules, top)}
-    for name, text in modules.items():
-        files |= yosys.with_contents_apart(name, text)
-    lines = [
-        *gates.front(list(modules), list(files), top, "sram"),
-        *gates.back(library, dont_use),
-        "write_json netlist.json",
-    ]
-    files |= {f"{index}.lib": text for index, text in enumerate(library.texts)}
-    text = yosys.run(lines, files, ["netlist.json"], timeout_s)["netlist.json"]
-    found = json.loads(text)["modules"]
+    netlist = "netlist.json"
+    mapped, texts = gates.run(
+        modules, library, "sram", dont_use, timeout_s, [f"write_json {netlist}"], [netlist]
+    )
+    found = json.loads(texts[netlist])["modules"]
     of = cells(library)
-    return {name: _energy(found[name], of, volts, seed, name) for name in modules}
+    return mapped, {name: _energy(found[name], of, volts, seed, name) for name in modules}
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,10 +46,7 @@ def write(
     built, found = engines(pricing, network, settled, integers, seed)
     texts = emit.files(network, built)
     listed = emit.manifest(network, built)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made: {error.strerror}") from None
+    records.make_folder(folder)
     _remove_design(folder)
     for name, text in texts.items():
         records.write_text(folder / name, text)

@@ -20,10 +20,7 @@ def export_train(folder: Path, name: str, out: Path) -> Path:
     point = points.resolve(name, ids, front["named"])
     found = run.read_point(folder, point)
     path = out / f"{front['network']}-{front['target']}-{point}.json"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be made: {error.strerror}") from None
+    records.make_folder(out)
     if path.exists() and records.read(path) != found:
         raise InputError(f"{path}: exists with other contents; give another -o")
     records.write_json(path, found)
