@@ -347,6 +347,25 @@ FEW_WORDS = 16
 """A table of more words has too many functions for two of its columns to be equal."""
 
 
+def functions_of(width: Ints, depth: Ints, rare: float = 0.5) -> Floats:
+    """Columns of a table of random constants that neither repeat another nor are constant, in the
+    mean; one and its inverse are two.
+
+    Args:
+        rare: as of `table_luts`.
+    """
+    different = width + depth * 0.0
+    for words in range(1, FEW_WORDS + 1):
+        here = depth == words
+        if here.any() and rare:
+            ones = np.arange(1, words)
+            count = np.array([comb(words, int(k)) for k in ones], dtype=np.float64)
+            none = np.log1p(-(rare**ones) * (1 - rare) ** (words - ones))
+            drawn = -np.expm1(np.multiply.outer(width, none)) @ count
+            different = np.where(here, drawn, different)
+    return different
+
+
 @cache
 def _columns(words: int, rare: float) -> tuple[Floats, Floats]:
     """Columns of a table that need a LUT, a function and its inverse being one.

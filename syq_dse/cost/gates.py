@@ -17,7 +17,7 @@ import numpy as np
 
 from syq_dse import catalogue, records
 from syq_dse.cost.counts import Counts, Memory
-from syq_dse.cost.fpga import columns_of
+from syq_dse.cost.fpga import columns_of, functions_of
 from syq_dse.cost.integers import cdiv, ints
 from syq_dse.cost.prices import UNITS, Status, inline
 from syq_dse.errors import InputError, one_line
@@ -83,12 +83,13 @@ def table(memory: Memory) -> Features:
     """A table of constants with what joins its parts and the register behind it.
 
     Columns of few words are priced by their number. Longer ones are made of octets, functions of
-    three address bits of which there are OCTETS: those that occur are made once, and selected in
-    each column. Of a table of more than WORDS words the parts of a column are columns.
+    three address bits of which there are OCTETS: those that occur are made once. Each column
+    selects among its octets, one time less than it has octets; the first SELECTIONS of these need
+    more gates than those behind.
     """
     width, depth, banks = ints(memory.width), ints(memory.depth), ints(memory.banks)
     columns, rare = width - memory.alike, memory.rare
-    held = width * banks * memory.registered * (depth > 1)
+    held = functions_of(columns, depth, rare) * banks * memory.registered * (depth > 1)
     if memory.different is not None:  # of all banks
         columns, rare, banks = memory.different + 0 * width, 0.0, 1 + 0 * banks
     found: Features = {}
@@ -97,13 +98,11 @@ def table(memory: Memory) -> Features:
     for words, share in _between(depth).items():
         found[f"columns_{words}"] = share * drawn
     octets = np.where(few, 0.0, columns * depth / 8)
-    deep = depth > WORDS
+    selections = np.where(few, 0.0, octets - columns)
     return found | {
         "octets_made": OCTETS * -np.expm1(-octets / OCTETS) * banks,
-        "octets": np.where(deep, 0.0, octets) * banks,
-        "columns": np.where(few | deep, 0, drawn),
-        "deep_octets": np.where(deep, octets, 0.0) * banks,
-        "deep_columns": np.where(deep, drawn, 0),
+        "selections": selections * banks,
+        "first_selections": SELECTIONS * -np.expm1(-selections / SELECTIONS) * banks,
         FLIP_FLOPS: held,
     }
 
@@ -111,6 +110,10 @@ def table(memory: Memory) -> Features:
 OCTETS = 124
 """Functions of three bits but for constants and the bits themselves; one and its inverse count
 once."""
+
+SELECTIONS = 2000
+"""From so many on one more takes about half the gates, since much of it is there: of 500 to 4,000
+what fits tables of 16 to 65,536 bits in four libraries best."""
 
 
 def _between(depth: Any) -> dict[int, Any]:
