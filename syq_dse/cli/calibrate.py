@@ -26,8 +26,9 @@ FAMILIES = list(synthesis.COMMANDS)
 @click.command()
 @click.option("--family", type=click.Choice(FAMILIES), help="Device family.")
 @click.option("--technology", help="In place of a family: a shipped one or a TOML file.")
-@click.option("--liberty", type=PATH, multiple=True, help="Of the technology's cells; repeatable.")
-@click.option("--energy", is_flag=True, help="Of the technology's cells: by simulated toggles.")
+@click.option("--liberty", type=PATH, multiple=True, help="Cells of the technology; repeatable.")
+@click.option("--energy", is_flag=True, help="Of a technology: energy alone.")
+@click.option("--clock", is_flag=True, help="Of a technology: longest paths alone.")
 @click.option("--sram", type=PATH, multiple=True, help="Liberty of SRAM macros; repeatable.")
 @click.option(
     "--unit", "units", type=click.Choice(PRICED), multiple=True, help="Repeatable.  [default: all]"
@@ -49,6 +50,7 @@ def command(
     technology: str | None,
     liberty: tuple[Path, ...],
     energy: bool,
+    clock: bool,
     sram: tuple[Path, ...],
     units: tuple[str, ...],
     runs: int,
@@ -62,8 +64,9 @@ def command(
 
     Units of random parameters are synthesised; NAME.toml has the prices, NAME_samples.csv the
     units. What is synthesised stays in the user's cache, so that a calibration that broke off goes
-    on. With --sram the SRAM of a technology is fitted to its macros' Liberty files instead, with
-    --energy its units are simulated gate by gate.
+    on. A technology's units are also simulated gate by gate and timed, for NAME-energy.toml and
+    NAME-clock.toml; with --energy or --clock only that, with --unit or --refit only gates. With
+    --sram its SRAM is fitted to macros' Liberty files instead.
 
     \b
     Example: syq-dse calibrate --family xcup --unit add --runs 10
@@ -72,16 +75,22 @@ def command(
 
     if (family is None) == (technology is None):
         raise click.UsageError("give either --family or --technology")
+    if bool(sram) + energy + clock > 1:
+        raise click.UsageError("give one of --sram, --energy and --clock")
     if technology is not None:
         if sram:
             _sram(technology, sram, out)
-        elif energy:
-            _energy(technology, liberty, runs, seed, timeout, out)
-        else:
+            return
+        if not energy and not clock:
             _gates(technology, liberty, units, runs, seed, jobs, timeout, refit, out)
+        whole = not (units or refit or energy or clock)
+        if energy or whole:
+            _energy(technology, liberty, runs, seed, timeout, out)
+        if clock or whole:
+            _clock(technology, liberty, runs, seed, jobs, timeout, out)
         return
-    if liberty or sram or energy:
-        raise click.UsageError("--liberty, --sram and --energy are for a --technology")
+    if liberty or sram or energy or clock:
+        raise click.UsageError("--liberty, --sram, --energy and --clock are for a --technology")
     others = [unit for unit in units if unit not in UNITS]
     if others:
         raise click.UsageError(f"--unit {others[0]} is for a --technology")
@@ -189,6 +198,50 @@ def _energy(
     print_table(rows, {"toggles of a net": 2})
     print_text(f"A flip-flop's clock: {found.flip_flop_fj:g} fJ a cycle. {found.provenance()}")
     click.echo(f"energy: {out / f'{own.name}-energy.toml'}")
+
+
+def _clock(
+    name: str,
+    liberty: Sequence[Path],
+    runs: int,
+    seed: int,
+    jobs: int | None,
+    timeout: float,
+    out: Path,
+) -> None:
+    """Calibrate the longest paths of a technology's units."""
+    from syq_dse import technology
+    from syq_dse.rtl import clock_calibration
+
+    own = technology.load(name)
+    library = _library(own.name, liberty)
+    with progress_bar() as progress:
+        found = clock_calibration.run_calibration(
+            own,
+            library,
+            out=out,
+            runs=runs,
+            seed=seed,
+            jobs=jobs or os.cpu_count() or 1,
+            timeout_s=timeout,
+            progress=progress,
+        )
+    rows = [
+        {
+            "unit": unit,
+            "runs": one.runs,
+            "shortest ns": one.least_ns,
+            "longest ns": one.most_ns,
+            "off %": 100 * one.error["mean"],
+            "worst %": 100 * one.error["worst"],
+        }
+        for unit, one in found.units.items()
+    ]
+    print_table(rows, {"shortest ns": 3, "longest ns": 3, "off %": 1, "worst %": 1})
+    print_text(
+        f"From register to register; a flip-flop has {found.register_ns:g} ns of it. {found.source}"
+    )
+    click.echo(f"delays: {out / f'{own.name}-clock.toml'}")
 
 
 def _sram(name: str, files: Sequence[Path], out: Path) -> None:

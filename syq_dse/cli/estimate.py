@@ -10,7 +10,7 @@ from syq_dse.cli.output import number, print_json, print_table, print_text
 from syq_dse.cli.selectors import design_options, settled
 from syq_dse.cost.document import document
 from syq_dse.cost.estimate import estimate
-from syq_dse.cost.parameters import warnings
+from syq_dse.cost.parameters import reach, warnings
 from syq_dse.cost.pricing import SHOWN
 
 
@@ -28,8 +28,10 @@ def command(as_json: bool, **asked: Any) -> None:
     net, prices, chosen = settled(**asked)
     cost = estimate(prices, net, chosen.scheme, chosen.interval, chosen.folding)
     outside = warnings(prices, net, chosen.scheme, chosen.interval, chosen.folding)
+    fastest = reach(prices, net, chosen.scheme, chosen.interval, chosen.folding)
     found = document(
-        prices, net.name, cost, chosen.interval, chosen.clock_mhz, asked["limit"], outside
+        *(prices, net.name, cost, chosen.interval, chosen.clock_mhz, asked["limit"]),
+        *(outside, fastest),
     )
     if as_json:
         print_json(found)
@@ -54,7 +56,13 @@ def _print(found: dict[str, Any]) -> None:
         f"{number(found['total']['energy_uj'])} uJ an image"
     )
     print_text(_verdict(found))
-    for what in ("lut", "area", "sram", "energy"):
+    if "reach" in found:
+        of = found["reach"]
+        print_text(
+            f"longest path {number(of['path_ns'])} ns, {of['unit']} of {of['layer']}: up to "
+            f"{number(of['clock_mhz'])} MHz"
+        )
+    for what in ("lut", "area", "sram", "energy", "clock", "node"):
         if what in found["provenance"]:
             print_text(f"{what}: {found['provenance'][what]}")
     for line in found["warnings"]:

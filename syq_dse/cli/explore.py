@@ -22,6 +22,7 @@ from syq_dse.errors import InputError
 @click.option("--objective", "objectives", multiple=True, help="Repeat, 2 to 4.  [accuracy, fps]")
 @click.option("--fps", type=float, help="Least images a second.")
 @click.option("--area-mm2", type=float, help="Budget of a technology [mm2].  [its own]")
+@click.option("--node", "node_nm", type=float, help="Scale a technology to this node [nm].")
 @click.option("--limit", type=float, help="Most of each resource to fill, 0 to 1.  [0.8]")
 @click.option("--clock", "clock_mhz", type=float, help="Clock [MHz].  [the target's]")
 @click.option("--profile", help="Sensitivity profile, or none.  [the network's, where shipped]")

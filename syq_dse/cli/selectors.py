@@ -27,6 +27,7 @@ OPTIONS = (
     click.option("--fps", type=float, help="Images a second, in place of --interval."),
     click.option("--clock", "clock_mhz", type=float, help="Clock [MHz]; default: the target's."),
     click.option("--area-mm2", type=float, help="Budget of a technology [mm2]; default: its own."),
+    click.option("--node", "node_nm", type=float, help="Scale a technology to this node [nm]."),
     click.option(
         "--limit", type=float, default=LIMIT, show_default=True, help="Most to fill, 0 to 1."
     ),
@@ -51,6 +52,7 @@ def settled(
     fps: float | None,
     clock_mhz: float | None,
     area_mm2: float | None,
+    node_nm: float | None,
     limit: float,
 ) -> tuple[network.Network, Pricing, design.Settled]:
     """The network, the prices of its target, and the design that the options ask for.
@@ -62,6 +64,6 @@ def settled(
         raise click.UsageError("give either --scheme FILE or --uniform WEIGHTS,BITS,GRANULARITY")
     if interval is not None and fps is not None:
         raise click.UsageError("give either --interval or --fps")
-    net, prices = network.load(name), load(board, area_mm2)
+    net, prices = network.load(name), load(board, area_mm2, node_nm)
     asked = design.read(net, scheme) if scheme is not None else design.uniform(net, str(uniform))
     return net, prices, design.settle(prices, net, asked, interval, fps, clock_mhz, limit)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
-from syq_dse.cost import cycle_energy, gates, sram
+from syq_dse import technology as technologies
+from syq_dse.cost import clock, cycle_energy, gates, node, sram
+from syq_dse.cost.clock import Delays
 from syq_dse.cost.counts import Counts, Memory
 from syq_dse.cost.cycle_energy import CycleEnergy
 from syq_dse.cost.folding import Geometry, RamStyle, ResType
 from syq_dse.cost.fpga import HALVES, least
 from syq_dse.cost.gates import GatePrices
 from syq_dse.cost.integers import Ints, cdiv, ints
+from syq_dse.cost.node import Scaling
 from syq_dse.cost.prices import outside
 from syq_dse.errors import InputError
 from syq_dse.target import Family
@@ -53,6 +56,8 @@ class Pricing:
     gates: GatePrices
     sram: sram.SramPrices
     energy: CycleEnergy
+    delays: Delays
+    scaling: Scaling | None = None  # to another node; prices, energies and delays have it already
 
     columns = COLUMNS
     limited = COLUMNS[:1]
@@ -69,7 +74,7 @@ class Pricing:
         As its NAND2s: a library's cells and its SRAM shrink alike, to some tens of percent.
         """
         if self.sram.technology == self.target.name:
-            return 1.0
+            return 1.0 if self.scaling is None else self.scaling.area
         return self.gates.nand2_um2 / gates.load(self.sram.technology).nand2_um2
 
     @cached_property
@@ -77,7 +82,7 @@ class Pricing:
         """Energy of an SRAM in this technology, by that of the one that the macros are of: as that
         of a flip-flop's clock pin."""
         if self.sram.technology == self.target.name:
-            return 1.0
+            return 1.0 if self.scaling is None else self.scaling.energy
         other = cycle_energy.load(self.sram.technology)
         return self.energy.flip_flop_fj / other.flip_flop_fj
 
@@ -201,6 +206,16 @@ class Pricing:
         pj = access * columns * banks * self.energy_scale
         out[..., CYCLE] = np.rint(1000 * pj).astype(np.int64)
 
+    def access_ns(self, width: int, depth: int) -> float:
+        """Access time of an SRAM of constants [ns], as a flip-flop's where it is another's."""
+        of = sram.macros(self.sram, depth, width)
+        found = self.sram.figure("access_ns", of.depth, of.width, of.mux)
+        if self.sram.technology != self.target.name:
+            found = found * self.delays.register_ns / clock.load(self.sram.technology).register_ns
+        elif self.scaling is not None:
+            found = found * self.scaling.delay
+        return float(found)
+
     def warnings(self, unit: str, parameters: Mapping[str, int | str]) -> list[str]:
         """One line for each parameter of a unit that lies outside of what was synthesised."""
         valid = self.gates.units[unit].valid if unit in self.gates.units else {}
@@ -252,27 +267,105 @@ class Pricing:
             ),
             "ff": "exact count",
             "energy": self.energy.provenance(),
+            "clock": self.delays.provenance(),
+            **({} if self.scaling is None else {"node": self._node()}),
         }
+
+    def _node(self) -> str:
+        """What was scaled, by how much, and how far such scaling was off where it can be seen."""
+        assert self.scaling is not None
+        of = self.scaling
+        seen = "; ".join(
+            f"{one.source} to {one.target}: area {one.area:.2g}, energy {one.energy:.2g}, delay "
+            f"{one.delay:.2g}"
+            for one in seen_scalings()
+        )
+        return (
+            f"extrapolated from {of.from_nm:g} to {of.to_nm:g} nm at {of.volts:.2g} V: area x "
+            f"{of.area:.3g}, energy x {of.energy:.3g}, delay x {of.delay:.3g}; {node.SOURCE}; "
+            f"such figures over those of a library of the node: {seen}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenScaling:
+    """Figures scaled from a technology to the node of another, over the other's own."""
+
+    source: str
+    target: str
+    area: float  # of a NAND2
+    energy: float  # of a flip-flop's clock pin
+    delay: float  # of a flip-flop
+
+
+SEEN = (("ihp-sg13g2", "asap7"), ("sky130hd", "asap7"), ("osu018", "ihp-sg13g2"))
+"""From and to which technologies scaling is tried."""
+
+
+def seen_scalings() -> list[SeenScaling]:
+    """Scaling between shipped technologies, beside what their libraries have."""
+    found = []
+    for source, target in SEEN:
+        here, there = technologies.load(source), technologies.load(target)
+        by = node.scaling(here.node_nm, here.supply_v, there.node_nm)
+        area, energy, delay = (
+            own / other
+            for own, other in (
+                (gates.load(source).nand2_um2, gates.load(target).nand2_um2),
+                (cycle_energy.load(source).flip_flop_fj, cycle_energy.load(target).flip_flop_fj),
+                (clock.load(source).register_ns, clock.load(target).register_ns),
+            )
+        )
+        found.append(
+            SeenScaling(
+                source=source,
+                target=target,
+                area=area * by.area,
+                energy=energy * by.energy,
+                delay=delay * by.delay,
+            )
+        )
+    return found
 
 
 SRAM_OF = "ihp-sg13g2"
 """The technology whose macros are known; others are scaled from it."""
 
 
-def pricing(technology: Technology, area_mm2: float | None = None) -> Pricing:
+def pricing(
+    technology: Technology, area_mm2: float | None = None, node_nm: float | None = None
+) -> Pricing:
     """The prices of a technology, read from their files.
 
     Args:
         area_mm2: budget; None: the technology's.
+        node_nm: that all of it is scaled to; None: its own.
     """
     budget = technology.area_mm2 if area_mm2 is None else area_mm2
     if not 0 < budget <= 1e5:
         raise InputError(f"area_mm2 must be above 0 and at most 100000, got {budget:g}")
-    return Pricing(
+    own = Pricing(
         technology,
         budget,
         FAMILY,
         gates.load(technology.name, technology.calibration),
         sram.load(SRAM_OF),
         cycle_energy.load(technology.name, technology.calibration),
+        clock.load(technology.name, technology.calibration),
+    )
+    if node_nm is None:
+        return own
+    to = node.scaling(technology.node_nm, technology.supply_v, node_nm)
+    return replace(
+        own,
+        target=replace(
+            technology,
+            node_nm=node_nm,
+            supply_v=to.volts,
+            clock_mhz=float(f"{technology.clock_mhz / to.delay:.2g}"),
+        ),
+        gates=replace(own.gates, nand2_um2=own.gates.nand2_um2 * to.area),
+        energy=own.energy.scaled(to.energy, to.volts),
+        delays=own.delays.scaled(to.delay),
+        scaling=to,
     )

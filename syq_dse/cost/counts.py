@@ -24,6 +24,8 @@ class Memory:
     rare: float = 0.5  # of a constant's columns: the share of the rarer bit
     alike: Any = 0  # of a constant's columns: those that repeat another
     different: Any = None  # of known constants: columns of all banks that repeat no other
+    search: tuple[int, int | None] | None = None  # of thresholds: bits of a code, level or all
+    parts: tuple[int, int] | None = None  # of known thresholds: octets, selections of all banks
     in_luts: bool = False  # read in the cycle of its address, which only LUTs do
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from syq_dse import records
@@ -45,6 +45,20 @@ class CycleEnergy:
         for name in ("volts", "flip_flop_fj"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be positive, got {getattr(self, name)}")
+
+    def scaled(self, factor: float, volts: float) -> CycleEnergy:
+        """The same by a factor, at another supply."""
+        return replace(
+            self,
+            volts=volts,
+            flip_flop_fj=self.flip_flop_fj * factor,
+            units={
+                name: replace(
+                    unit, fj=unit.fj * factor, low=unit.low * factor, high=unit.high * factor
+                )
+                for name, unit in self.units.items()
+            },
+        )
 
     def provenance(self) -> str:
         """Where it comes from and how far it ranges."""

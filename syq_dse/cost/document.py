@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from syq_dse.cost.clock import Reach
 from syq_dse.cost.estimate import Cost, LayerCost, tightest, utilization
 from syq_dse.cost.pricing import Pricing
 
@@ -18,6 +19,7 @@ def document(
     clock_mhz: float,
     limit: float,
     warnings: Sequence[str] = (),
+    reach: Reach | None = None,
 ) -> dict[str, Any]:
     """The document of one design, with the units in the names of the keys.
 
@@ -25,6 +27,7 @@ def document(
         interval: what the design's streams are sized for [cycles].
         limit: share of each resource that may be filled, for `fits`.
         warnings: of units outside of what was synthesised (cost/parameters.py).
+        reach: the fastest clock; None: of a board, which is not timed.
     """
     offered = pricing.capacity(interval, clock_mhz)
     used = {
@@ -45,13 +48,34 @@ def document(
         "capacity": pricing.shown_capacity(offered),
         "utilization": {name: _finite(value) for name, value in used.items()},
         "limit": limit,
+        **({} if reach is None else {"reach": _reach(reach)}),
         "fits": all(value <= limit for value in used.values()),
         "tightest": tightest(used),
         "sized_for_cycles": interval,
         "provenance": pricing.provenance(),
-        "warnings": list(warnings),
+        "warnings": [*warnings, *_too_fast(clock_mhz, reach)],
         "layers": [_layer(pricing, layer) for layer in cost.layers],
     }
+
+
+def _reach(reach: Reach) -> dict[str, Any]:
+    return {
+        "clock_mhz": reach.mhz,
+        "path_ns": reach.path_ns,
+        "layer": reach.layer,
+        "unit": reach.unit,
+        "worst_error": reach.worst,
+    }
+
+
+def _too_fast(clock_mhz: float, reach: Reach | None) -> list[str]:
+    if reach is None or clock_mhz <= reach.mhz:
+        return []
+    return [
+        f"clock: {clock_mhz:g} MHz are more than the {reach.mhz:.0f} MHz of the longest path, "
+        f"{reach.path_ns:.3g} ns in the {reach.unit} of {reach.layer}; remedy: --clock "
+        f"{reach.mhz:.0f}"
+    ]
 
 
 def _layer(pricing: Pricing, layer: LayerCost) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from syq_dse.cost.counts import Counts, Memory
 from syq_dse.cost.fpga import columns_of, functions_of
 from syq_dse.cost.integers import cdiv, ints
 from syq_dse.cost.prices import UNITS, Status, inline
+from syq_dse.cost.search_tables import drawn
 from syq_dse.errors import InputError, one_line
 
 REGISTERS, TABLE = "registers", "table"
@@ -85,7 +86,8 @@ def table(memory: Memory) -> Features:
     Columns of few words are priced by their number. Longer ones are made of octets, functions of
     three address bits of which there are OCTETS: those that occur are made once. Each column
     selects among its octets, one time less than it has octets; the first SELECTIONS of these need
-    more gates than those behind.
+    more gates than those behind. Tables of thresholds, which are sorted, have fewer of both
+    (cost/search_tables.py).
     """
     width, depth, banks = ints(memory.width), ints(memory.depth), ints(memory.banks)
     columns, rare = width - memory.alike, memory.rare
@@ -94,17 +96,40 @@ def table(memory: Memory) -> Features:
         columns, rare, banks = memory.different + 0 * width, 0.0, 1 + 0 * banks
     found: Features = {}
     few = depth < DEPTHS[-1]
-    drawn = np.where(few, columns_of(columns, np.where(few, depth, WORDS), rare), columns) * banks
+    short = np.where(few, columns_of(columns, np.where(few, depth, WORDS), rare), 0) * banks
     for words, share in _between(depth).items():
-        found[f"columns_{words}"] = share * drawn
+        found[f"columns_{words}"] = share * short
     octets = np.where(few, 0.0, columns * depth / 8)
     selections = np.where(few, 0.0, octets - columns)
+    made = OCTETS * -np.expm1(-octets / OCTETS)
+    if memory.search is not None:
+        made, selections = (
+            _searched(memory.search, columns, depth, few)
+            if memory.parts is None
+            else (np.where(few, 0.0, 1.0 * part) for part in memory.parts)
+        )
     return found | {
-        "octets_made": OCTETS * -np.expm1(-octets / OCTETS) * banks,
+        "octets_made": made * banks,
         "selections": selections * banks,
         "first_selections": SELECTIONS * -np.expm1(-selections / SELECTIONS) * banks,
         FLIP_FLOPS: held,
     }
+
+
+def _searched(
+    search: tuple[int, int | None], columns: Any, depth: Any, few: Any
+) -> tuple[Any, Any]:
+    """Octets and selections of a table of thresholds, which are sorted."""
+    wide = np.maximum(1, np.rint(columns))
+    shape = np.broadcast_shapes(np.shape(wide), np.shape(depth))
+    found = [
+        (0.0, 0.0) if small else drawn(*search, int(width), int(words))
+        for width, words, small in zip(
+            *(np.broadcast_to(of, shape).reshape(-1) for of in (wide, depth, few)), strict=True
+        )
+    ]
+    both = np.reshape(found, (*shape, 2))
+    return both[..., 0], both[..., 1]
 
 
 OCTETS = 124

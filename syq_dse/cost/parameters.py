@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from syq_dse.cost import engine, folding, timing
-from syq_dse.cost.estimate import geometries
+from syq_dse.cost import asic, clock, engine, folding, timing
+from syq_dse.cost.clock import Reach
+from syq_dse.cost.estimate import geometries, requant_methods
 from syq_dse.cost.folding import Folding, Geometry
 from syq_dse.cost.integers import ints
 from syq_dse.cost.pricing import Pricing
 from syq_dse.cost.units.mac import MacShape, mac_shape, subgroups, sum_bits
-from syq_dse.network import Add, Flatten, Network, Node
+from syq_dse.cost.units.requant import Method
+from syq_dse.network import Add, Flatten, MaxPool, Network, Node
 from syq_dse.scheme import LayerScheme, Scheme, normal, tensors, weight_bits
 
 Parameters = dict[str, int | str]
@@ -52,9 +54,9 @@ def scale(geo: Geometry, layer: LayerScheme, bits: int, fold: Folding) -> Parame
     }  # fmt: skip
 
 
-def requant(geo: Geometry, acc: int, bits: int, fold: Folding) -> Parameters:
+def requant(geo: Geometry, method: Method, acc: int, bits: int, fold: Folding) -> Parameters:
     return {
-        "acc": acc, "bits": bits, "channels": geo.c_out, "pe": fold.pe,
+        "method": method, "acc": acc, "bits": bits, "channels": geo.c_out, "pe": fold.pe,
         "period": geo.fan_in // fold.simd, "res_type": fold.res_type,
     }  # fmt: skip
 
@@ -69,6 +71,7 @@ def converter(bits: int, source: int, sink: int) -> Parameters:
 
 def pool(node: Node, bits: int, out_bits: int, lanes: int) -> Parameters:
     return {
+        "kind": "max" if isinstance(node.layer, MaxPool) else "mean",
         "c": node.in_shape.c, "h": node.in_shape.h, "w": node.in_shape.w, "k": node.k,
         "stride": node.stride, "pad": node.pad[0], "pad_after": node.pad[1], "bits": bits,
         "out_bits": out_bits, "lanes": lanes,
@@ -94,6 +97,25 @@ def warnings(
     return [f"{line}: {', '.join(dict.fromkeys(where))}" for line, where in layers.items()]
 
 
+def reach(
+    pricing: Pricing,
+    network: Network,
+    scheme: Scheme,
+    interval: int,
+    chosen: Mapping[str, Folding],
+) -> Reach | None:
+    """The fastest clock of a design in silicon; None: the target is a board."""
+    if not isinstance(pricing, asic.Pricing):
+        return None
+    units = list(of_design(pricing, network, scheme, interval, chosen))
+    sram_ns = {
+        layer: pricing.access_ns(int(found["width"]), int(found["depth"]))
+        for layer, unit, found in units
+        if unit == "weights" and found["ram_style"] == "ultra"
+    }
+    return clock.reach(pricing.delays, units, sram_ns)
+
+
 def of_design(
     pricing: Pricing,
     network: Network,
@@ -105,6 +127,7 @@ def of_design(
     written = tensors(network)
     geos = geometries(network)
     queues = timing.queues(network, interval)
+    methods = requant_methods(pricing, network, scheme, chosen)
     for node in network.nodes:
         name = node.name
         if isinstance(node.layer, Flatten):
@@ -139,7 +162,7 @@ def of_design(
         if layer.multiplies_partial_sums:
             yield name, "scale", scale(geo, layer, bits[0], fold)
         if out.kind != "result":
-            yield name, "requant", requant(geo, acc, out_bits, fold)
+            yield name, "requant", requant(geo, methods[name], acc, out_bits, fold)
         sink = timing.stream_lanes(network, node.name, interval)
         if sink != fold.pe:
             yield name, "fifo", converter(acc if out.kind == "result" else out_bits, fold.pe, sink)

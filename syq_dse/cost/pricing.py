@@ -17,19 +17,22 @@ SHOWN = tuple(dict.fromkeys((*fpga.Pricing.shown, *asic.Pricing.shown)))
 BOARDS, TECHNOLOGIES = "fpga", "asic"
 
 
-def load(name: str, area_mm2: float | None = None) -> Pricing:
+def load(name: str, area_mm2: float | None = None, node_nm: float | None = None) -> Pricing:
     """The prices of a shipped target, or of the one in a user's TOML file.
 
     Args:
         area_mm2: budget of a technology; None: its own.
+        node_nm: that a technology is scaled to; None: its own.
 
     Raises:
-        InputError: no such target, or a budget for a board.
+        InputError: no such target, or a budget or node for a board.
     """
     if _is_technology(name):
-        return asic.pricing(technology.load(name), area_mm2)
+        return asic.pricing(technology.load(name), area_mm2, node_nm)
     if area_mm2 is not None:
         raise InputError(f"--area-mm2 is for a technology; '{name}' has the size of its part")
+    if node_nm is not None:
+        raise InputError(f"--node is for a technology; '{name}' is a board")
     return fpga.pricing(target.load(name))
 
 

@@ -24,13 +24,14 @@ Floats = npt.NDArray[np.float64]
 MUXES = (4, 8, 16)
 """Words of a row."""
 
-FIGURES = ("area_um2", "read_pj", "write_pj", "leakage_nw")
+FIGURES = ("area_um2", "read_pj", "write_pj", "leakage_nw", "access_ns")
 
 TERMS: dict[str, tuple[str, ...]] = {
     "area_um2": ("unit", "bits", "rows", "columns", "width"),
     "read_pj": ("width", "bits", "columns_log_rows", "log_depth"),
     "write_pj": ("unit", "rows", "columns", "bits", "width_sqrt_rows"),
     "leakage_nw": ("unit", "bits", "rows", "columns", "width"),
+    "access_ns": ("unit", "log_depth", "rows", "columns", "width"),
 }
 """What each figure goes by. Of the sums of two to five plain terms, those that predict macros best
 which the fit has not seen."""

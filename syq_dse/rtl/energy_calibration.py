@@ -45,7 +45,7 @@ def run_calibration(
     units = {}
     for done, unit in enumerate(PRICED):
         progress(done, len(PRICED), unit)
-        drawn = draws(unit, draw_of(unit), FAMILY, runs, seed, _small)
+        drawn = draws(unit, draw_of(unit), FAMILY, runs, seed, small)
         modules = emit({one.name: one.sample.unit for one in drawn})
         area, found = toggles.measure(modules, library, volts, technology.dont_use, seed, timeout_s)
         each = np.array(
@@ -86,8 +86,9 @@ MOST_FLIP_FLOPS = 1500
 """Of units that are simulated, for the time that it takes."""
 
 
-def _small(sample: Sample) -> bool:
+def small(sample: Sample, most: int = MOST_FLIP_FLOPS) -> bool:
+    """Whether a unit has at most so many flip-flops, its memories among them: others take long."""
     counts = sample.counts
     bits = sum(int(np.max(m.width) * np.max(m.depth) * np.max(m.banks)) for m in counts.memories)
-    few = int(np.max(counts.ff)) <= MOST_FLIP_FLOPS and bits <= 4 * MOST_FLIP_FLOPS
+    few = int(np.max(counts.ff)) <= most and bits <= 4 * most
     return few and not np.any(counts.dsp)

@@ -303,7 +303,7 @@ class _Builder:
         return self._instance(
             "requant",
             hardware,
-            {"method": method} | parameters.requant(geo, acc, out_bits, fold),
+            parameters.requant(geo, method, acc, out_bits, fold),
             pricing.resources("requant", counts),
         )
 

@@ -101,15 +101,20 @@ def front(modules: Sequence[str], files: Sequence[str], top: str, boxes: str) ->
 
 def back(library: Library, dont_use: Sequence[str]) -> list[str]:
     """Passes from generic gates to cells of a library."""
-    liberty = " ".join(f"-liberty {index}.lib" for index in range(len(library.texts)))
-    leave = "".join(f" -dont_use {pattern}" for pattern in dont_use)
+    cells = of_library(library, dont_use)
     return [
-        f"dfflibmap {liberty}{leave}",
-        f"abc {liberty}{leave}",
+        f"dfflibmap {cells}",
+        f"abc {cells}",
         "opt_clean",
         "delete */t:$scopeinfo",
-        f"tee -q -o stat.json stat -json {liberty}",
+        f"tee -q -o stat.json stat -json {of_library(library)}",
     ]
+
+
+def of_library(library: Library, dont_use: Sequence[str] = ()) -> str:
+    """Arguments of a pass that say which cells there are."""
+    liberty = " ".join(f"-liberty {index}.lib" for index in range(len(library.texts)))
+    return liberty + "".join(f" -dont_use {pattern}" for pattern in dont_use)
 
 
 def run(

@@ -125,6 +125,15 @@ def _cells(text: str, path: Path) -> list[tuple[str, str]]:
     return [(start[1], text[start.end() : end]) for start, end in zip(starts, ends, strict=True)]
 
 
+def of_cell(library: Library, name: str) -> tuple[str, str]:
+    """The text of a cell's group, and that of its file."""
+    for text, file in zip(library.texts, library.files, strict=True):
+        for cell, body in _cells(text, Path(file.name)):
+            if cell == name:
+                return body, text
+    raise KeyError(name)
+
+
 def _area(body: str, place: str) -> float:
     found = re.search(r'\barea\s*:\s*"?([-+.\deE]+)', body)
     try:
@@ -174,13 +183,25 @@ def evaluator(function: str, inputs: Sequence[str]) -> Callable[..., int]:
     Raises:
         ValueError: it does not parse, or names something else.
     """
+    names = {name: f"x{index}" for index, name in enumerate(inputs)}
+    text = expression(function, names)
+    found: Callable[..., int] = eval(f"lambda mask, {', '.join(names.values())}: {text}")  # of ours
+    return found
+
+
+def expression(function: str, names: Mapping[str, str]) -> str:
+    """A Liberty function as a Python expression of `mask` and of the names of its inputs.
+
+    Raises:
+        ValueError: it does not parse, or names something else.
+
+    >>> expression("!(A B)", {"A": "v[3]", "B": "v[7]"})
+    '(mask ^ (v[3] & v[7]))'
+    """
     tokens = TOKEN.findall(function)
     if "".join(tokens) != re.sub(r"\s", "", function):
         raise ValueError(function)
-    names = {name: f"x{index}" for index, name in enumerate(inputs)}
-    text = _Parser(tokens, names).python()
-    found: Callable[..., int] = eval(f"lambda mask, {', '.join(names.values())}: {text}")  # of ours
-    return found
+    return _Parser(tokens, names).python()
 
 
 class _Parser:
@@ -330,11 +351,14 @@ def _internal(pin: str) -> float:
         values = re.search(r"values\s*\((.*?)\)", table, re.DOTALL)
         if values is None:
             continue
-        rows = [
-            [float(value) for value in re.findall(r"[-+]?[\d.]+(?:[eE][-+]?\d+)?", row)]
-            for row in re.findall(r'"([^"]*)"', values[1]) or [values[1]]
-        ]
-        row = rows[len(rows) // 3]
-        if row:
-            found.append(row[len(row) // 3])
+        value = third_of(values[1])
+        if value is not None:
+            found.append(value)
     return sum(found) / len(found) if found else 0.0
+
+
+def third_of(values: str) -> float | None:
+    """The entry of a table at a third of its axes; None: there is none."""
+    rows = re.findall(r'"([^"]*)"', values) or [values]
+    row = re.findall(r"[-+]?[\d.]+(?:[eE][-+]?\d+)?", rows[len(rows) // 3])
+    return float(row[len(row) // 3]) if row else None

@@ -18,7 +18,7 @@ from syq_dse.cost import sram
 from syq_dse.cost.sram import FIGURES, TERMS, SramPrices
 from syq_dse.errors import InputError
 from syq_dse.rtl.fit import weighted_nnls
-from syq_dse.rtl.liberty import text_of
+from syq_dse.rtl.liberty import text_of, third_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,6 +38,7 @@ class Macro:
     read_pj: float  # of the clock's edge that reads, the outputs' own load apart
     write_pj: float
     leakage_nw: float
+    access_ns: float  # from the clock to an output, the slower edge
     sha256: str
 
 
@@ -61,6 +62,16 @@ def read(path: Path) -> Macro:
             raise InputError(f"{path}: cell {cell[1]}: has no {what}")
         return float(found[1])
 
+    def access() -> float:
+        timing = re.split(r"\bbus\s*\(\s*A_DOUT\s*\)", text, maxsplit=1)[-1]
+        tables = re.findall(
+            r"cell_(?:rise|fall)\s*\([^)]*\)\s*\{.*?values\s*\(\s*(.*?)\)", timing, re.DOTALL
+        )
+        found = [value for value in map(third_of, tables) if value is not None]
+        if not found:
+            raise InputError(f"{path}: cell {cell[1]}: has no access time")
+        return max(found)
+
     def energy(what: str, condition: str) -> float:
         rise = r'\s*"\s*;\s*rise_power\s*\("scalar"\)\s*\{\s*values\s*\(\s*([\d.eE+-]+)'
         return number(what, rf'when\s*:\s*"\s*{condition}{rise}', clock)
@@ -73,6 +84,7 @@ def read(path: Path) -> Macro:
         area_um2=number("area", r"^\s*area\s*:\s*([\d.eE+-]+)", text),
         read_pj=energy("energy of a read", r"A_MEN\s*&\s*!A_WEN\s*&\s*A_REN"),
         write_pj=energy("energy of a write", r"A_MEN\s*&\s*A_WEN\s*&\s*!A_REN"),
+        access_ns=access(),
         leakage_nw=scale * number("leakage", r"^\s*cell_leakage_power\s*:\s*([\d.eE+-]+)", text),
         sha256=hashlib.sha256(text.encode()).hexdigest(),
     )

@@ -1,4 +1,4 @@
-"""Energy of synthesised units: toggles of every net, times what the library says of each.
+"""Energy of synthesised hardware: toggles of every net, times what the library says of each.
 
 Nets change once a cycle: no glitches, and no wires, so that the figure is a lower bound.
 """
@@ -8,27 +8,92 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from syq_dse.errors import InputError
 from syq_dse.rtl import gates, yosys
-from syq_dse.rtl.liberty import Cell, Library, cells, evaluator
+from syq_dse.rtl.liberty import Cell, Library, cells, expression
 
 LANES = 64
 """Independent streams that one simulation has, as the bits of numbers."""
 
+MASK = (1 << LANES) - 1
+
 CYCLES, WARM_UP = 16, 24
+"""Of random words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Energy:
-    """Mean energy of a unit in a cycle in which words go in and out [pJ]."""
+    """Mean energy of a unit in a cycle [pJ]."""
 
     logic_pj: float  # internal, and of the pins that nets drive
     clock_pj: float  # of flip-flops' clock pins
     toggles: float  # of a net
+
+
+class Stimulus(Protocol):
+    """What comes in, and for how long."""
+
+    warm_up: int  # cycles before toggles count
+    cycles: int  # in which they do
+
+    def drive(self, port: str, width: int) -> Sequence[int]:
+        """The bits of an input in the cycle to come, each a number of LANES bits."""
+
+    def see(self, ready: Mapping[str, bool]) -> None:
+        """Which inputs took their word in the cycle that was."""
+
+
+class RandomWords:
+    """Random words, all valid and taken at once: what energy prices are of."""
+
+    warm_up, cycles = WARM_UP, CYCLES
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def drive(self, port: str, width: int) -> Sequence[int]:
+        drawn = self.rng.integers(0, MASK, width, dtype=np.uint64, endpoint=True)
+        return [int(word) for word in drawn]
+
+    def see(self, ready: Mapping[str, bool]) -> None:
+        """Nothing waits."""
+
+
+class Streams:
+    """Given words of each input, of LANES images at once, over and over; each waits for ready.
+
+    Args:
+        words: by input, shape (LANES, words of an image), each of at most 63 bits.
+        warm_up: cycles until the hardware is full.
+        cycles: of an image.
+    """
+
+    def __init__(
+        self, words: Mapping[str, Sequence[Sequence[int]]], warm_up: int, cycles: int
+    ) -> None:
+        self.warm_up, self.cycles = warm_up, cycles
+        self.words = words
+        self.place = dict.fromkeys(words, 0)
+
+    def drive(self, port: str, width: int) -> Sequence[int]:
+        name = port.removesuffix("_data")
+        if name not in self.words:
+            raise InputError(f"input {port}: has no words to come")
+        of_images = self.words[name]
+        index = self.place[name] % len(of_images[0])
+        column = [image[index] for image in of_images]
+        return [
+            sum((word >> bit & 1) << lane for lane, word in enumerate(column))
+            for bit in range(width)
+        ]
+
+    def see(self, ready: Mapping[str, bool]) -> None:
+        for name in self.place:
+            self.place[name] += ready.get(f"{name}_ready", True)
 
 
 def measure(
@@ -38,8 +103,12 @@ def measure(
     dont_use: Sequence[str] = (),
     seed: int = 0,
     timeout_s: float = yosys.TIMEOUT_S,
+    stimuli: Mapping[str, Stimulus] | None = None,
 ) -> tuple[dict[str, gates.Mapped], dict[str, Energy]]:
-    """What modules become, and their energy: streams of random words, all valid and taken at once.
+    """What modules become, and their energy in a cycle.
+
+    Args:
+        stimuli: of each module; None: random words, all valid and taken at once.
 
     Raises:
         InputError: Yosys fails, or a cell has no function.
@@ -50,24 +119,108 @@ def measure(
     )
     found = json.loads(texts[netlist])["modules"]
     of = cells(library)
-    return mapped, {name: _energy(found[name], of, volts, seed, name) for name in modules}
+    return mapped, {
+        name: energy(found[name], of, volts, stimuli[name] if stimuli else RandomWords(seed), name)
+        for name in modules
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class _Gate:
     output: int
     inputs: tuple[int, ...]
-    function: Callable[..., int]
+    text: str  # of a Python expression
 
 
-def _energy(
-    module: Mapping[str, Any], of: Mapping[str, Cell], volts: float, seed: int, name: str
+@dataclass(frozen=True, slots=True)
+class _Netlist:
+    """A module: gates in order, registers, and what a toggle of each net takes."""
+
+    ordered: list[_Gate]
+    held: list[_Gate]  # the state that follows, of each register
+    read: list[_Gate]  # outputs of registers
+    internal_pj: dict[int, float]  # of the driver of a net
+    load_pf: dict[int, float]
+    clock_pj: float
+
+
+def energy(
+    module: Mapping[str, Any], of: Mapping[str, Cell], volts: float, stimulus: Stimulus, name: str
 ) -> Energy:
-    """Simulate one netlist."""
-    loads: dict[int, float] = {}
-    internal: dict[int, float] = {}
+    """Simulate one netlist, of Yosys' JSON.
+
+    Raises:
+        InputError: a cell has no function, or an input no words.
+    """
+    net = _netlist(module, of, volts, name)
+    driven = [*(gate.output for gate in net.read), *(gate.output for gate in net.ordered)]
+    inputs, ready = _ports(module)
+    nets = sorted({bit for bits in inputs.values() for bit in bits} | set(driven))
+    clock, settle = _clock(net), _settle(net)
+    values: dict[int, int] = dict.fromkeys(_mentioned(net), 0) | {ONE: MASK, ZERO: 0, OPEN: 0}
+    values |= dict.fromkeys(nets, 0)
+    toggled = dict.fromkeys(nets, 0)
+    for cycle in range(stimulus.warm_up + stimulus.cycles):
+        before = [values[index] for index in nets]
+        if cycle:
+            clock(values, MASK)
+        for port, bits in inputs.items():
+            for bit, value in zip(bits, _drive(stimulus, port, len(bits), cycle), strict=True):
+                values[bit] = value
+        settle(values, MASK)
+        if cycle >= stimulus.warm_up:
+            for index, old in zip(nets, before, strict=True):
+                if changed := values[index] ^ old:
+                    toggled[index] += changed.bit_count()
+        if cycle >= RESET_CYCLES:
+            stimulus.see({port: values[bit] == MASK for port, bit in ready.items()})
+    runs = stimulus.cycles * LANES
+    logic = sum(
+        count
+        / runs
+        * (net.internal_pj.get(index, 0.0) + 0.5 * net.load_pf.get(index, 0.0) * volts**2)
+        for index, count in toggled.items()
+    )
+    known = max(1, len(net.internal_pj))
+    return Energy(
+        logic_pj=logic,
+        clock_pj=net.clock_pj,
+        toggles=sum(toggled.get(index, 0) for index in net.internal_pj) / runs / known,
+    )
+
+
+RESET_CYCLES = 2
+
+ZERO, ONE, OPEN = -2, -3, -1
+
+
+def _drive(stimulus: Stimulus, port: str, width: int, cycle: int) -> Sequence[int]:
+    if port == "rst":
+        return [MASK if cycle < RESET_CYCLES else 0]
+    if port == "clk":
+        return [0]
+    if port.endswith(("_valid", "_ready")):
+        return [MASK] * width
+    return stimulus.drive(port, width)
+
+
+def _ports(module: Mapping[str, Any]) -> tuple[dict[str, list[int]], dict[str, int]]:
+    """Nets of inputs, by port, and those that say whether an input is taken."""
+    inputs, ready = {}, {}
+    for port, found in module["ports"].items():
+        bits = [bit for bit in found["bits"] if isinstance(bit, int)]
+        if found["direction"] == "input":
+            inputs[port] = bits
+        elif port.endswith("_ready") and bits:
+            ready[port] = bits[0]
+    return inputs, ready
+
+
+def _netlist(
+    module: Mapping[str, Any], of: Mapping[str, Cell], volts: float, name: str
+) -> _Netlist:
+    net = _Netlist([], [], [], {}, {}, 0.0)
     pending: list[_Gate] = []
-    registers: list[tuple[_Gate, list[_Gate]]] = []
     clock_pj = 0.0
     for instance in module["cells"].values():
         kind = instance["type"].removeprefix("\\")
@@ -78,88 +231,60 @@ def _energy(
         cell, pins = of[kind], {pin: _bit(bits) for pin, bits in instance["connections"].items()}
         for pin, load in cell.inputs.items():
             if pin != cell.clock and pin in pins:
-                loads[pins[pin]] = loads.get(pins[pin], 0.0) + load
-        inputs = list(cell.inputs)
-        if cell.state is None:
-            for pin, function in cell.outputs.items():
-                if pin in pins:
-                    internal[pins[pin]] = cell.toggle_pj[pin]
-                    nets = tuple(pins.get(one, -1) for one in inputs)
-                    pending.append(_Gate(pins[pin], nets, evaluator(function, inputs)))
-            continue
-        clock_pj += cell.clock_pj + cell.inputs[cell.clock] * volts**2
-        state, inverse, follows = cell.state
-        held = -len(registers) - 10  # a net of its own
-        nets = tuple(pins.get(one, -1) for one in inputs)
-        # a clear or preset is tied off: what is read is the state that follows by the clock
-        step = _Gate(held, (*nets, held), evaluator(follows, [*inputs, state]))
-        reads = []
+                net.load_pf[pins[pin]] = net.load_pf.get(pins[pin], 0.0) + load
+        names = {pin: f"v[{pins.get(pin, OPEN)}]" for pin in cell.inputs}
+        reads = tuple(pins.get(pin, OPEN) for pin in cell.inputs)
+        if cell.state is not None:
+            clock_pj += cell.clock_pj + cell.inputs[cell.clock] * volts**2
+            state, inverse, follows = cell.state
+            own = -len(net.held) - 10  # a net of its own
+            # a clear or preset is tied off: what is read is the state that follows by the clock
+            net.held.append(_Gate(own, reads, expression(follows, names | {state: f"v[{own}]"})))
+            names = {state: f"v[{own}]", inverse: f"(mask ^ v[{own}])"}
+            reads = (own,)
         for pin, function in cell.outputs.items():
             if pin in pins:
-                internal[pins[pin]] = cell.toggle_pj[pin]
-                read = evaluator(function, [state, inverse])
-                reads.append(
-                    _Gate(pins[pin], (held,), lambda mask, x, read=read: read(mask, x, mask ^ x))
-                )
-        registers.append((step, reads))
-    ordered = _ordered(pending)
-    mask = (1 << LANES) - 1
-    rng = np.random.default_rng(seed)
-    ports = module["ports"]
-    values: dict[int, int] = {-1: 0, ZERO: 0, ONE: mask}
-    toggled: dict[int, int] = {}
-    for step_of, _ in registers:
-        values[step_of.output] = 0
-    for cycle in range(WARM_UP + CYCLES):
-        before = dict(values) if cycle >= WARM_UP else None
-        for port, found in ports.items():
-            if found["direction"] != "input":
-                continue
-            for bit in found["bits"]:
-                if isinstance(bit, int):
-                    values[bit] = _stimulus(port, cycle, mask, rng)
-        for _, reads in registers:
-            for gate in reads:
-                values[gate.output] = gate.function(mask, values[gate.inputs[0]])
-        for gate in ordered:
-            values[gate.output] = gate.function(mask, *(values.get(i, 0) for i in gate.inputs))
-        if before is not None:
-            for net, value in values.items():
-                changed = (value ^ before.get(net, 0)).bit_count()
-                if changed:
-                    toggled[net] = toggled.get(net, 0) + changed
-        following = [
-            step_of.function(mask, *(values.get(i, 0) for i in step_of.inputs))
-            for step_of, _ in registers
-        ]
-        for (step_of, _), value in zip(registers, following, strict=True):
-            values[step_of.output] = value
-    runs = CYCLES * LANES
-    logic = sum(
-        count / runs * (internal.get(net, 0.0) + 0.5 * loads.get(net, 0.0) * volts**2)
-        for net, count in toggled.items()
-    )
-    driven = max(1, len(internal))
-    return Energy(
-        logic_pj=logic,
-        clock_pj=clock_pj,
-        toggles=sum(toggled.get(net, 0) for net in internal) / runs / driven,
-    )
+                net.internal_pj[pins[pin]] = cell.toggle_pj[pin]
+                gate = _Gate(pins[pin], reads, expression(function, names))
+                (pending if cell.state is None else net.read).append(gate)
+    return _Netlist(_ordered(pending), net.held, net.read, net.internal_pj, net.load_pf, clock_pj)
 
 
-RESET_CYCLES = 2
+def _mentioned(net: _Netlist) -> set[int]:
+    every = [*net.ordered, *net.held, *net.read]
+    return {gate.output for gate in every} | {index for gate in every for index in gate.inputs}
 
-ZERO, ONE = -2, -3
+
+Step = Callable[[dict[int, int], int], None]
+
+PART = 2000
+"""Statements of a function that Python compiles at once."""
 
 
-def _stimulus(port: str, cycle: int, mask: int, rng: np.random.Generator) -> int:
-    if port == "rst":
-        return mask if cycle < RESET_CYCLES else 0
-    if port == "clk":
-        return 0
-    if port.endswith(("_valid", "_ready")):
-        return mask
-    return int(rng.integers(0, mask, dtype=np.uint64, endpoint=True))
+def _clock(net: _Netlist) -> Step:
+    """The edge: registers take what follows, all at once."""
+    following = [f"n{index} = {gate.text}" for index, gate in enumerate(net.held)]
+    taken = [f"v[{gate.output}] = n{index}" for index, gate in enumerate(net.held)]
+    return _compiled([*following, *taken])
+
+
+def _settle(net: _Netlist) -> Step:
+    """Behind the edge: outputs of registers, then all gates in order."""
+    lines = [f"v[{gate.output}] = {gate.text}" for gate in (*net.read, *net.ordered)]
+    parts = [_compiled(lines[first : first + PART]) for first in range(0, len(lines), PART)]
+
+    def settle(values: dict[int, int], mask: int) -> None:
+        for part in parts:
+            part(values, mask)
+
+    return settle
+
+
+def _compiled(lines: Sequence[str]) -> Step:
+    space: dict[str, Any] = {}
+    exec("def step(v, mask):\n " + "\n ".join([*lines, "return"]), space)  # of ours
+    found: Step = space["step"]
+    return found
 
 
 def _bit(bits: Sequence[Any]) -> int:

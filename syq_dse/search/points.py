@@ -14,7 +14,7 @@ from syq_dse import records, scheme
 from syq_dse.cost.document import document
 from syq_dse.cost.estimate import estimate
 from syq_dse.cost.integers import Ints
-from syq_dse.cost.parameters import warnings
+from syq_dse.cost.parameters import reach, warnings
 from syq_dse.cost.pricing import SHOWN
 from syq_dse.cost.table import price
 from syq_dse.errors import InputError
@@ -73,8 +73,10 @@ def document_of(problem: Problem, design: Ints, name: str) -> dict[str, Any]:
     expected = problem.losses.base - int(problem.loss(design[None])[0]) * LOSS_UNIT
     error = problem.losses.half(chosen)
     outside = warnings(table.pricing, table.network, chosen, interval, folding)
+    fastest = reach(table.pricing, table.network, chosen, interval, folding)
     priced = document(
-        table.pricing, table.network.name, cost, interval, goals.clock_mhz, goals.limit, outside
+        *(table.pricing, table.network.name, cost, interval, goals.clock_mhz, goals.limit),
+        *(outside, fastest),
     )
     return {
         "point": name,

@@ -151,7 +151,7 @@ class Result:
 def problem_of(study: Study, progress: Progress | None = None) -> Problem:
     """The priced table, the accuracy and the goals of a study."""
     net = network.load(study.network)
-    prices = pricing.load(study.target, study.area_mm2)
+    prices = pricing.load(study.target, study.area_mm2, study.node_nm)
     clock = prices.target.clock_mhz if study.clock_mhz is None else study.clock_mhz
     goals = Goals(objectives=study.objectives, limit=study.limit, clock_mhz=clock, fps=study.fps)
     longest = None if study.fps is None else longest_interval(clock, study.fps)
@@ -238,7 +238,7 @@ def resolved(study: Study) -> Study:
         InputError: an unknown network or board, objectives or limits outside their range.
     """
     net = network.load(study.network)
-    prices = pricing.load(study.target, study.area_mm2)
+    prices = pricing.load(study.target, study.area_mm2, study.node_nm)
     clock = prices.target.clock_mhz if study.clock_mhz is None else study.clock_mhz
     Goals(objectives=study.objectives, limit=study.limit, clock_mhz=clock, fps=study.fps)
     check_objectives(prices, study.objectives)

@@ -23,6 +23,6 @@ def settled_point(folder: Path, name: str) -> tuple[network.Network, Pricing, de
     run.read_point(folder, point)
     study = run.read_record(folder).study
     net = network.load(study.network)
-    prices = load(study.target, study.area_mm2)
+    prices = load(study.target, study.area_mm2, study.node_nm)
     asked = design.read(net, folder / "points" / f"{point}.json")
     return net, prices, design.settle(prices, net, asked, None, None, None, LIMIT)

@@ -32,6 +32,7 @@ class Study:
     fps: float | None = None  # least images a second
     clock_mhz: float | None = None  # None: the target's
     area_mm2: float | None = None  # budget of a technology; None: its own
+    node_nm: float | None = None  # that a technology is scaled to; None: its own
     profile: str = SHIPPED  # that of the network, or a file, or NONE
     space: Space = field(default_factory=Space)
     sampler: Sampler = "exact"

@@ -72,6 +72,8 @@ def test_a_board_has_no_area(cli: Run, workplace: Path) -> None:
         (("--area-mm2", "0"), "area_mm2 must be above 0 and at most 100000, got 0"),
         (("--target", "zcu102", "--area-mm2", "1"), "--area-mm2 is for a technology; 'zcu102'"),
         (("--target", "zcu102", "--objective", "area", "--objective", "fps"), "objective 'area'"),
+        (("--target", "zcu102", "--node", "28"), "--node is for a technology; 'zcu102' is a board"),
+        (("--node", "5"), "--node: 5 nm is outside 7 to 180 nm of the tables"),
         (("--target", "ihp"), "unknown target 'ihp'; known: "),
     ],
 )
@@ -79,6 +81,18 @@ def test_message_of_what_is_not_for_the_target(
     refused, options: tuple[str, ...], message: str
 ) -> None:
     assert refused("explore", *SILICON, *options).startswith(message)
+
+
+def test_another_node_is_searched_and_said_to_be_extrapolated(cli: Run, workplace: Path) -> None:
+    done = cli("explore", *SILICON, "--area-mm2", "0.02", "--node", "28", "--out", "run")
+    assert (done.code, done.err) == (0, "")
+    point = json.loads((workplace / "run" / "points" / "p001.json").read_text())
+    assert point["cost"]["provenance"]["node"].startswith("extrapolated from 130 to 28 nm at 0.9 V")
+    assert point["cost"]["reach"]["clock_mhz"] > point["clock_mhz"] > 100
+    shown = cli("estimate", "--network", "./tiny.toml", "--target", "ihp-sg13g2", "--node", "28",
+                "--uniform", "binary,2,layer", "--interval", "2000")  # fmt: skip
+    assert "node: extrapolated from 130 to 28 nm" in shown.out
+    assert "longest path" in shown.out
 
 
 def test_a_budget_that_is_too_small_names_what_is_missing(refused) -> None:
@@ -94,6 +108,8 @@ def test_a_budget_that_is_too_small_names_what_is_missing(refused) -> None:
         ((), "give either --family or --technology"),
         (("--family", "xcup", "--technology", "osu018"), "give either"),
         (("--family", "xcup", "--energy"), "are for a --technology"),
+        (("--family", "xcup", "--clock"), "are for a --technology"),
+        (("--technology", "osu018", "--clock", "--energy"), "give one of --sram, --energy and"),
         (("--family", "xcup", "--unit", "table"), "--unit table is for a --technology"),
         (("--technology", "osu018"), "give the cells of osu018 with --liberty"),
     ],

@@ -31,7 +31,7 @@ def energy(found: dict[str, tuple[str, dict[str, int]]], inputs: dict[str, int])
         },
         "ports": {name: {"direction": "input", "bits": [net]} for name, net in inputs.items()},
     }
-    return toggles._energy(module, OF, VOLTS, 0, "small")
+    return toggles.energy(module, OF, VOLTS, toggles.RandomWords(0), "small")
 
 
 def test_an_inverter_toggles_with_its_input() -> None:

@@ -237,8 +237,12 @@ def clip_gates(clipping: Clip, lanes: int) -> dict[str, Ints]:
 def _gates(
     pair: tuple[Operand, Operand], right: int, clipping: Clip, lanes: int
 ) -> dict[str, Ints]:
-    """Bits of the sum by what meets in them, and whether more than their carry is read."""
-    found = dict.fromkeys((*BITS, *(f"{kind}_carries" for kind in BITS), "round_bits"), 0)
+    """Bits of the sum by what meets in them, and whether more than their carry is read.
+
+    Of a sum that is rounded behind its adder all bits are counted once more by themselves.
+    """
+    kinds = [f"{kind}{carries}" for carries in ("", "_carries") for kind in BITS]
+    found = dict.fromkeys((*kinds, *(f"rounded_{kind}" for kind in kinds), "round_bits"), 0)
     if clipping.stored == 0:
         lanes = 0
     low, high = sorted(pair, key=lambda p: p.offset)
@@ -250,10 +254,16 @@ def _gates(
             kind = "full_adders"
         elif any(inside):
             other = high if inside[0] else low
-            kind = "sign_adders" if other.signed else "half_adders"
+            # a sign alone, without bits below it, is nothing or one that is taken away
+            alone = other.offset + other.bits - high.offset <= 1
+            kind = "sign_adders" if other.signed and not alone else "half_adders"
         else:
             kind = "top_adders"
-        found[kind if place >= right - 1 else f"{kind}_carries"] += lanes
+        if place < right - 1 or clipping.stored == 1:  # one bit says whether the sum is large
+            kind += "_carries"
+        found[kind] += lanes
+        if right > high.offset:
+            found[f"rounded_{kind}"] += lanes
     found["round_bits"] = lanes * clipping.width * (right > 0)
     return {name: ints(count) for name, count in found.items()} | clip_gates(clipping, lanes)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from math import log2
 
 import numpy as np
 
 from syq_dse.cost.counts import Counts, Memory
 from syq_dse.cost.integers import Ints, cdiv, clog2, code_range, ints, range_bits, signed_digits
+from syq_dse.cost.search_tables import parts as parts_of
 from syq_dse.cost.units.add import (
     SMALL,
     WIDE,
@@ -500,14 +500,13 @@ class TableBits:
     pairs: int  # LUTs of two of the address' bits, as adders have them
     narrow: int  # LUTs of few of the address' bits
     wide: int
-    changes: int  # words whose bit is not that of the word before, over bits that differ
 
 
 def table_bits(words: tuple[int, ...], bits: int) -> TableBits:
     """What the bits of a table are made of.
 
     >>> table_bits((0, 5, 5, 2), 4)
-    TableBits(registers=3, pairs=2, narrow=0, wide=0, changes=3)
+    TableBits(registers=3, pairs=2, narrow=0, wide=0)
     """
     columns = [tuple(word >> bit & 1 for word in words) for bit in range(bits)]
     columns = [column for column in columns if len(set(column)) > 1]
@@ -523,7 +522,6 @@ def table_bits(words: tuple[int, ...], bits: int) -> TableBits:
         pairs=inputs.count(2),
         narrow=sum(2 < count < WIDE_TABLE for count in inputs),
         wide=sum(1 << max(0, count - LUT_INPUTS) for count in inputs if count >= WIDE_TABLE),
-        changes=sum(a != b for column in set(columns) for a, b in pairwise(column)),
     )
 
 
@@ -590,8 +588,9 @@ def mean_pool(
     masked = sum((w - b) * part.slots for part, b, w in zipped)
     opened = sum((b + w * (part.slots - 1)) * _opens(part) for part, b, w in zipped)
     masked += sum((w - b) * _opens(part) for part, b, w in zipped)
-    adders, table, stored = Adders(0, 0), TableBits(0, 0, 0, 0, 0), clip.stored
+    adders, table, stored = Adders(0, 0), TableBits(0, 0, 0, 0), clip.stored
     words = code_table(gain, clip, widths[-1])
+    octets, selections = parts_of(np.asarray(words or [0], dtype=np.int64), clip.stored)
     if words is None:
         adders = gain_adders(gain, widths[-1], signed, gain.shift + clip.width)
     else:
@@ -622,8 +621,8 @@ def mean_pool(
             "gain_bits": ints(lanes * adders.bits),
             "gain_pairs": ints(lanes * adders.pairs),
             "round_bits": ints(lanes * clip.width * (words is None and gain.shift > 0)),
-            "table_bits": ints(lanes * (table.pairs + table.narrow + table.wide)),
-            "table_changes": ints(lanes * table.changes),
+            "table_octets": ints(lanes * octets),
+            "table_selections": ints(lanes * selections),
             **clip_gates(clip, lanes * (words is None)),
             **_control(parts),
         },

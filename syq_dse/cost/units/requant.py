@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from syq_dse.cost.counts import Counts, Memory, different_columns
 from syq_dse.cost.integers import Ints, cdiv, clog2, divisors, ints, signed_digits
+from syq_dse.cost.search_tables import parts as parts_of
 from syq_dse.cost.selects import selectors
 
 Method = Literal["thresholds", "multiply"]
@@ -73,21 +75,35 @@ def tree_nodes(bits: int) -> Ints:
     return np.concatenate(levels) - 1
 
 
-def _known_columns(acc: int, bits: int, of: Ints, pe: int, g: int, serial: bool) -> list[int]:
-    """Columns that differ, of the tables that `thresholds` counts, in all their banks."""
+class _Known(NamedTuple):
+    """What tables of known thresholds hold, in all their banks."""
+
+    columns: int  # that differ
+    parts: tuple[int, int]  # octets and selections, as cost/search_tables.py has them
+
+
+def _known(acc: int, bits: int, of: Ints, pe: int, g: int, serial: bool) -> list[_Known]:
+    """Of the tables that `thresholds` counts."""
     words = threshold_words(acc, of)[:, tree_nodes(bits)]
     folds = words.reshape(-1, pe, words.shape[1])
     if not serial:
         levels = [slice(2**level - 1, 2 ** (level + 1) - 1) for level in range(bits)]
-        return [0] + [
-            sum(different_columns(folds[:, p, level].reshape(-1, 1), acc) for p in range(pe))
-            for level in levels
+        return [_Known(0, (0, 0))] + [
+            _content([folds[:, p, level].reshape(-1) for p in range(pe)], acc) for level in levels
         ]
     if bits > 1:  # of the node that there is not
         folds = np.concatenate([~folds[:, :, :1] & (1 << acc) - 1, folds], axis=2)
     banks = folds.reshape(len(folds), pe // g, -1)
-    found = sum(different_columns(banks[:, i].reshape(-1, 1), acc) for i in range(pe // g))
-    return [found] + [0] * bits
+    found = _content([banks[:, i].reshape(-1) for i in range(pe // g)], acc)
+    return [found] + [_Known(0, (0, 0))] * bits
+
+
+def _content(banks: Sequence[Ints], acc: int) -> _Known:
+    found = [parts_of(words, acc) for words in banks]
+    return _Known(
+        sum(different_columns(words[:, None], acc) for words in banks),
+        (sum(octets for octets, _ in found), sum(selections for _, selections in found)),
+    )
 
 
 def thresholds(
@@ -123,9 +139,9 @@ def thresholds(
     words = folds * g * (2**bits if bits > 1 else 1)
     tables = [(np.where(serial, words, 1), banks)]
     tables += [(np.where(serial, 1, folds * 2**level), pe) for level in range(bits)]
-    different: list[int | None] = [None] * len(tables)
+    held: list[_Known | None] = [None] * len(tables)
     if known is not None:
-        different = [*_known_columns(acc, bits, known, int(pe[0]), int(g[0]), bool(serial[0]))]
+        held = [*_known(acc, bits, known, int(pe[0]), int(g[0]), bool(serial[0]))]
     passed = pe * (acc * (bits - 1) + bits * (bits - 1) // 2) + bits - 1 + (bits - 1) * clog2(folds)
     return Counts(
         lut={
@@ -148,11 +164,13 @@ def thresholds(
                 banks=of,
                 constant=True,
                 alike=alike,
-                different=columns,
+                different=None if of_known is None else of_known.columns,
+                parts=None if of_known is None else of_known.parts,
                 registered=False,
+                search=(bits, index - 1 if index else None),
                 in_luts=index == 1,  # of a pipeline's first level
             )
-            for index, ((depth, of), columns) in enumerate(zip(tables, different, strict=True))
+            for index, ((depth, of), of_known) in enumerate(zip(tables, held, strict=True))
         ),
     )
 

@@ -1,0 +1,115 @@
+"""Calibration of the clock: the longest paths of units of drawn parameters."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from syq_dse import records
+from syq_dse.cost import clock
+from syq_dse.cost.clock import Delays, UnitDelay
+from syq_dse.cost.prices import UNITS
+from syq_dse.errors import InputError
+from syq_dse.rtl import delays, gates, yosys
+from syq_dse.rtl.calibrate import Drawn, Progress, draw_of, draws, in_batches
+from syq_dse.rtl.energy_calibration import small
+from syq_dse.rtl.fit import FOLDS, weighted_nnls
+from syq_dse.rtl.liberty import Library
+from syq_dse.rtl.samples import Sample
+from syq_dse.technology import FAMILY, Technology
+
+Floats = npt.NDArray[np.float64]
+
+FEWEST = 10
+"""Runs of a unit that a fit and its errors need."""
+
+MOST_FLIP_FLOPS = 600
+"""Of units that are timed, for the time that it takes."""
+
+
+def run_calibration(
+    technology: Technology,
+    library: Library,
+    *,
+    out: Path,
+    runs: int,
+    seed: int,
+    jobs: int = 1,
+    timeout_s: float = yosys.TIMEOUT_S,
+    progress: Progress = lambda done, total, what: None,
+) -> Delays:
+    """Time units of every kind; write TECHNOLOGY-clock.toml.
+
+    Raises:
+        InputError: a unit fails, or there are too few runs.
+    """
+    if runs < FEWEST:
+        raise InputError(f"{runs} runs a unit are too few for a fit of paths; at least {FEWEST}")
+    register = delays.register_ns(library)
+    drawn = [
+        one for unit in UNITS for one in draws(unit, draw_of(unit), FAMILY, runs, seed, _small)
+    ]
+    timed = partial(
+        delays.measure, library=library, dont_use=technology.dont_use, timeout_s=timeout_s
+    )
+    paths = in_batches(drawn, timed, jobs=jobs, progress=progress)
+    units = {}
+    for unit in UNITS:
+        own = [one for one in drawn if one.unit == unit]
+        units[unit] = _fit(unit, own, np.array([register + paths[one.name] for one in own]))
+    found = Delays(
+        technology=technology.name,
+        status="calibrated",
+        source=(
+            "longest paths of synthesised units of random parameters, buffered and sized for it, "
+            "and a flip-flop; no wires, no clock skew, typical corner, by `syq-dse calibrate "
+            f"--technology {technology.name} --clock --runs {runs} --seed {seed}`"
+        ),
+        tool=f"{yosys.version()} {gates.COMMAND}; buffer; upsize; dnsize; stime",
+        register_ns=_rounded(register),
+        units=units,
+    )
+    records.make_folder(out)
+    records.write_text(out / f"{technology.name}-clock.toml", clock.text(found))
+    return found
+
+
+def _small(sample: Sample) -> bool:
+    return small(sample, MOST_FLIP_FLOPS)
+
+
+def _fit(unit: str, drawn: list[Drawn], made: Floats) -> UnitDelay:
+    """Non-negative least squares on relative errors, and those of runs that it had not seen.
+
+    Paths shorter than the median weigh, and are off, as if they had its length: they limit nothing.
+    """
+    found = [clock.features(unit, one.sample.parameters) for one in drawn]
+    names = list(dict.fromkeys(name for row in found for name in row))
+    rows = np.array([[row.get(name, 0.0) for name in names] for row in found])
+    weight = 1 / np.maximum(made, np.median(made))
+    folds = min(FOLDS, len(made))
+    held = np.zeros(len(made))
+    for fold in range(folds):
+        test = np.arange(len(made)) % folds == fold
+        held[test] = rows[test] @ weighted_nnls(rows[~test], made[~test], weight[~test])
+    off = abs(held - made) * weight
+    price = weighted_nnls(rows, made, weight)
+    kinds = {next(iter(row)) for row in found}
+    return UnitDelay(
+        runs=len(made),
+        ns={
+            name: _rounded(value)
+            for name, value in zip(names, price, strict=True)
+            if value > 0 or name in kinds
+        },
+        least_ns=_rounded(made.min()),
+        most_ns=_rounded(made.max()),
+        error={"mean": _rounded(off.mean()), "worst": _rounded(off.max())},
+    )
+
+
+def _rounded(value: float) -> float:
+    return float(f"{float(value):.4g}")
