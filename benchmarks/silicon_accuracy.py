@@ -3,11 +3,13 @@
     python benchmarks/silicon_accuracy.py  # engines of osu018, as Debian installs it
     python benchmarks/silicon_accuracy.py engines ihp-sg13g2 FILE... [--designs 12] [--seed 0]
     python benchmarks/silicon_accuracy.py ranking ihp-sg13g2 FILE... [--designs 50] [--seed 0]
+    python benchmarks/silicon_accuracy.py clock ihp-sg13g2 FILE... [--designs 8] [--seed 0]
 
 FILE are the Liberty files of the technology's calibration. No price was fitted to these engines;
 SRAM is left out on both sides. `engines` leaves out those of more than LARGEST gate equivalents,
 for the time that they take. `ranking` has random schemes of lenet5 at one interval, and prints the
-rank correlation of estimated and synthesised gate equivalents.
+rank correlation of estimated and synthesised gate equivalents. `clock` has the longest path of each
+engine, by its units and as ABC times it, SRAM apart.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from engine_accuracy import random_scheme
 from scipy import stats
 
 from syq_dse import network
-from syq_dse.cost import asic, pricing, timing
+from syq_dse.cost import asic, clock, pricing, timing
 from syq_dse.cost.estimate import choose, geometries, requant_methods
 from syq_dse.quant import integer
-from syq_dse.rtl import calibrate, emit, engine, verify
-from syq_dse.rtl.liberty import read
+from syq_dse.rtl import calibrate, delays, emit, engine, verify
+from syq_dse.rtl.liberty import Library, read
 
 NETWORKS = ("lenet5", "resnet8", "fmnist-vgg", "cnv")
 LARGEST = 20_000
@@ -39,7 +41,9 @@ SLOW = 0.8
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", nargs="?", choices=("engines", "ranking"), default="engines")
+    parser.add_argument(
+        "what", nargs="?", choices=("engines", "ranking", "clock"), default="engines"
+    )
     parser.add_argument("technology", nargs="?", default="osu018")
     parser.add_argument("liberty", nargs="*", type=Path, default=[DEBIAN])
     parser.add_argument("--designs", type=int)
@@ -47,8 +51,11 @@ def main() -> None:
     asked = parser.parse_args()
     prices = pricing.load(asked.technology)
     assert isinstance(prices, asic.Pricing)
-    made = verify.on_cells(prices.target, read(asked.liberty), calibrate.cache_folder(), 3600)
-    if asked.what == "engines":
+    library = read(asked.liberty)
+    made = verify.on_cells(prices.target, library, calibrate.cache_folder(), 3600)
+    if asked.what == "clock":
+        paths(prices, library, asked.designs or 8, asked.seed)
+    elif asked.what == "engines":
         engines(prices, made, asked.designs or 12, asked.seed)
     else:
         ranking(prices, made, asked.designs or 50, asked.seed)
@@ -96,6 +103,41 @@ def engines(prices: asic.Pricing, made: verify.Synthesise, designs: int, seed: i
         f"{len(errors)} engines of {SMALL} gate equivalents and more: mean "
         f"{100 * np.mean(errors):.1f} %, worst {100 * np.max(errors):.1f} %; designs: mean "
         f"{100 * np.mean(totals):.1f} %, worst {100 * np.max(totals):.1f} %"
+    )
+
+
+def paths(prices: asic.Pricing, library: Library, designs: int, seed: int) -> None:
+    ratios = []
+    register = delays.register_ns(library)
+    print("| design | engine | unit | ns estimated | by ABC | off % |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for number in range(designs):
+        name = NETWORKS[number % len(NETWORKS)]
+        built, texts = built_of(prices, name, number, seed, None)
+        limits = []
+        for one in built:
+            if one.estimate["gate_equivalents"] > LARGEST:
+                continue
+            module = engine.identifier(one.layer)
+            found = delays.measure(
+                {module: emit.flat(texts, module)}, library, prices.target.dont_use
+            )
+            known = clock.reach(
+                prices.delays, [(one.layer, of.unit, of.parameters) for of in one.instances], {}
+            )
+            limits.append((register + found[module], known.path_ns))
+            off = known.path_ns / limits[-1][0] - 1
+            print(
+                f"| {name} {number} | {one.layer} | {known.unit} | {known.path_ns:.2f} | "
+                f"{limits[-1][0]:.2f} | {100 * off:+.0f} |",
+                flush=True,
+            )
+        if limits:
+            real, known_ns = (max(of) for of in zip(*limits, strict=True))
+            ratios.append(known_ns / real - 1)
+    print(
+        f"clock of {len(ratios)} designs: off by {100 * np.mean(np.abs(ratios)):.0f} % in the "
+        f"mean, {100 * min(ratios):+.0f} to {100 * max(ratios):+.0f} %"
     )
 
 

@@ -65,8 +65,8 @@ def command(
     Units of random parameters are synthesised; NAME.toml has the prices, NAME_samples.csv the
     units. What is synthesised stays in the user's cache, so that a calibration that broke off goes
     on. A technology's units are also simulated gate by gate and timed, for NAME-energy.toml and
-    NAME-clock.toml; with --energy or --clock only that, with --unit or --refit only gates. With
-    --sram its SRAM is fitted to macros' Liberty files instead.
+    NAME-clock.toml, 24 and 40 of each kind at most; with --energy or --clock only that, with
+    --unit or --refit only gates. With --sram its SRAM is fitted to macros' Liberty files instead.
 
     \b
     Example: syq-dse calibrate --family xcup --unit add --runs 10
@@ -85,9 +85,11 @@ def command(
             _gates(technology, liberty, units, runs, seed, jobs, timeout, refit, out)
         whole = not (units or refit or energy or clock)
         if energy or whole:
-            _energy(technology, liberty, runs, seed, timeout, out)
+            most = MOST_ENERGY_RUNS if whole else runs
+            _energy(technology, liberty, min(runs, most), seed, jobs, timeout, out)
         if clock or whole:
-            _clock(technology, liberty, runs, seed, jobs, timeout, out)
+            most = MOST_CLOCK_RUNS if whole else runs
+            _clock(technology, liberty, min(runs, most), seed, jobs, timeout, out)
         return
     if liberty or sram or energy or clock:
         raise click.UsageError("--liberty, --sram, --energy and --clock are for a --technology")
@@ -111,6 +113,10 @@ def command(
                 progress=progress,
             )
     _print(found, out / f"{family}.toml")
+
+
+MOST_ENERGY_RUNS, MOST_CLOCK_RUNS = 24, 40
+"""Runs a unit of a calibration of all, for its time: a range and a fit need no more."""
 
 
 def _gates(
@@ -172,7 +178,13 @@ def _library(name: str, liberty: Sequence[Path]) -> Library:
 
 
 def _energy(
-    name: str, liberty: Sequence[Path], runs: int, seed: int, timeout: float, out: Path
+    name: str,
+    liberty: Sequence[Path],
+    runs: int,
+    seed: int,
+    jobs: int | None,
+    timeout: float,
+    out: Path,
 ) -> None:
     """Calibrate the energy of a technology's cells."""
     from syq_dse import technology
@@ -182,7 +194,14 @@ def _energy(
     library = _library(own.name, liberty)
     with progress_bar() as progress:
         found = energy_calibration.run_calibration(
-            own, library, out=out, runs=runs, seed=seed, timeout_s=timeout, progress=progress
+            own,
+            library,
+            out=out,
+            runs=runs,
+            seed=seed,
+            jobs=jobs or os.cpu_count() or 1,
+            timeout_s=timeout,
+            progress=progress,
         )
     rows = [
         {

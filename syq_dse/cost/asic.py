@@ -142,12 +142,17 @@ class Pricing:
         out = np.zeros((*size, HALVES + 1), dtype=np.int64)
         out[..., GATES] = np.ceil(np.asarray(made) - 1e-9)
         out[..., FF] = counts.ff
+        active = np.broadcast_to(counts.active, size)
         out[..., CYCLE] = np.rint(
-            out[..., GATES] * self.energy.units[unit].fj + out[..., FF] * self.energy.flip_flop_fj
+            out[..., GATES] * self.energy.units[unit].fj * active
+            + out[..., FF] * self.energy.flip_flop_fj
         )
         out[..., AREA] = np.rint(out[..., GATES] * self.gates.nand2_um2 * NM2)
         for memory in counts.memories:
-            out = out + self._best(memory, ram_style)
+            row = np.broadcast_to(self._best(memory, ram_style), out.shape).copy()
+            clocks = np.rint(row[..., FF] * self.energy.flip_flop_fj).astype(np.int64)
+            row[..., CYCLE] = clocks + np.rint((row[..., CYCLE] - clocks) * active)
+            out = out + row
         return out
 
     def _best(self, memory: Memory, style: RamStyle | None) -> Resources:

@@ -43,6 +43,7 @@ class Counts:
     gates: Mapping[str, Any] = field(default_factory=dict)  # [bits], what LUTs take in unseen
     dsp: Any = 0
     memories: tuple[Memory, ...] = ()
+    active: Any = 1.0  # share of its engine's active cycles in which its logic has new words
     dram_bits: Any = 0  # read from DRAM for one image
     work: Mapping[str, Any] = field(default_factory=dict)  # for one image, by name of energy price
 

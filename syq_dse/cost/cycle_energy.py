@@ -65,10 +65,13 @@ class CycleEnergy:
         ratios = [
             (unit.low / unit.fj, unit.high / unit.fj) for unit in self.units.values() if unit.fj
         ]
+        toggles = [unit.toggles for unit in self.units.values()]
+        activity = f"a net toggles {min(toggles):.2g} to {max(toggles):.2g} times a cycle, by unit"
         low, high = min(r[0] for r in ratios), max(r[1] for r in ratios)
         return (
             f"{self.status}: {self.source}; a unit's gates take {low:.2g} to {high:.2g} times the "
-            "figure (nine in ten units); clocks never stop, SRAM is accessed in each active cycle"
+            f"figure (nine in ten units); {activity}; clocks never stop, SRAM is accessed in each "
+            "active cycle"
         )
 
 

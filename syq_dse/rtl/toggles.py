@@ -48,19 +48,33 @@ class Stimulus(Protocol):
 
 
 class RandomWords:
-    """Random words, all valid and taken at once: what energy prices are of."""
+    """Random words, all valid and taken at once, addresses one after the other: what energy prices
+    are of."""
 
     warm_up, cycles = WARM_UP, CYCLES
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
+        self.addresses: dict[str, list[int]] = {}
 
     def drive(self, port: str, width: int) -> Sequence[int]:
-        drawn = self.rng.integers(0, MASK, width, dtype=np.uint64, endpoint=True)
-        return [int(word) for word in drawn]
+        if not port.endswith(("_addr", "address")):
+            drawn = self.rng.integers(0, MASK, width, dtype=np.uint64, endpoint=True)
+            return [int(word) for word in drawn]
+        if port not in self.addresses:  # each lane starts somewhere
+            self.addresses[port] = self.rng.integers(0, 1 << width, LANES).tolist()
+        self.addresses[port] = [value + 1 for value in self.addresses[port]]
+        return planes(self.addresses[port], width)
 
     def see(self, ready: Mapping[str, bool]) -> None:
         """Nothing waits."""
+
+
+def planes(words: Sequence[int], width: int) -> list[int]:
+    """The bits of one word a lane, each as a number of LANES bits."""
+    return [
+        sum((word >> bit & 1) << lane for lane, word in enumerate(words)) for bit in range(width)
+    ]
 
 
 class Streams:
@@ -85,11 +99,7 @@ class Streams:
             raise InputError(f"input {port}: has no words to come")
         of_images = self.words[name]
         index = self.place[name] % len(of_images[0])
-        column = [image[index] for image in of_images]
-        return [
-            sum((word >> bit & 1) << lane for lane, word in enumerate(column))
-            for bit in range(width)
-        ]
+        return planes([image[index] for image in of_images], width)
 
     def see(self, ready: Mapping[str, bool]) -> None:
         for name in self.place:
@@ -133,6 +143,40 @@ class _Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class _Sram:
+    """A memory with one read and one write port, both clocked; addresses are those of all lanes."""
+
+    read_enable: int
+    read_address: tuple[int, ...]
+    read_data: tuple[int, ...]
+    write_enable: tuple[int, ...]
+    write_address: tuple[int, ...]
+    write_data: tuple[int, ...]
+    words: dict[int, list[int]]
+
+    def clock(self, values: dict[int, int]) -> dict[int, int]:
+        """What is read at the edge, by net; what is written is there from the next one on."""
+        found: dict[int, int] = {}
+        none = [0] * len(self.read_data)
+        if values[self.read_enable]:
+            word = self.words.get(_number(values, self.read_address), none)
+            found = dict(zip(self.read_data, word, strict=True))
+        if any(values[net] for net in self.write_enable):
+            place = _number(values, self.write_address)
+            held = self.words.get(place, none)
+            self.words[place] = [
+                values[data] if values[enable] else old
+                for enable, data, old in zip(self.write_enable, self.write_data, held, strict=True)
+            ]
+        return found
+
+
+def _number(values: Mapping[int, int], nets: Sequence[int]) -> int:
+    """An address; control is the same in all lanes."""
+    return sum((values[net] & 1) << bit for bit, net in enumerate(nets))
+
+
+@dataclass(frozen=True, slots=True)
 class _Netlist:
     """A module: gates in order, registers, and what a toggle of each net takes."""
 
@@ -141,6 +185,7 @@ class _Netlist:
     read: list[_Gate]  # outputs of registers
     internal_pj: dict[int, float]  # of the driver of a net
     load_pf: dict[int, float]
+    srams: list[_Sram]
     clock_pj: float
 
 
@@ -153,7 +198,11 @@ def energy(
         InputError: a cell has no function, or an input no words.
     """
     net = _netlist(module, of, volts, name)
-    driven = [*(gate.output for gate in net.read), *(gate.output for gate in net.ordered)]
+    driven = [
+        *(bit for one in net.srams for bit in one.read_data),
+        *(gate.output for gate in net.read),
+        *(gate.output for gate in net.ordered),
+    ]
     inputs, ready = _ports(module)
     nets = sorted({bit for bits in inputs.values() for bit in bits} | set(driven))
     clock, settle = _clock(net), _settle(net)
@@ -163,7 +212,10 @@ def energy(
     for cycle in range(stimulus.warm_up + stimulus.cycles):
         before = [values[index] for index in nets]
         if cycle:
+            from_srams = [one.clock(values) for one in net.srams]
             clock(values, MASK)
+            for read in from_srams:
+                values.update(read)
         for port, bits in inputs.items():
             for bit, value in zip(bits, _drive(stimulus, port, len(bits), cycle), strict=True):
                 values[bit] = value
@@ -219,12 +271,13 @@ def _ports(module: Mapping[str, Any]) -> tuple[dict[str, list[int]], dict[str, i
 def _netlist(
     module: Mapping[str, Any], of: Mapping[str, Cell], volts: float, name: str
 ) -> _Netlist:
-    net = _Netlist([], [], [], {}, {}, 0.0)
+    net = _Netlist([], [], [], {}, {}, [], 0.0)
     pending: list[_Gate] = []
     clock_pj = 0.0
     for instance in module["cells"].values():
         kind = instance["type"].removeprefix("\\")
         if kind == gates.SRAM:
+            net.srams.append(_sram(instance, name))
             continue
         if kind not in of:
             raise InputError(f"{name}: cell {kind} has no function in its Liberty file")
@@ -247,12 +300,37 @@ def _netlist(
                 net.internal_pj[pins[pin]] = cell.toggle_pj[pin]
                 gate = _Gate(pins[pin], reads, expression(function, names))
                 (pending if cell.state is None else net.read).append(gate)
-    return _Netlist(_ordered(pending), net.held, net.read, net.internal_pj, net.load_pf, clock_pj)
+    ordered = _ordered(pending)
+    return _Netlist(ordered, net.held, net.read, net.internal_pj, net.load_pf, net.srams, clock_pj)
+
+
+def _sram(instance: Mapping[str, Any], name: str) -> _Sram:
+    parameters, pins = instance["parameters"], instance["connections"]
+    ports = [int(parameters[f"{port}_PORTS"], 2) for port in ("RD", "WR")]
+    if ports != [1, 1] or parameters["RD_CLK_ENABLE"] != "1":
+        raise InputError(f"{name}: its SRAM is not one of a read and a write port with a clock")
+
+    def nets(pin: str) -> tuple[int, ...]:
+        return tuple(_bit([bit]) for bit in pins[pin])
+
+    return _Sram(
+        nets("RD_EN")[0],
+        nets("RD_ADDR"),
+        nets("RD_DATA"),
+        nets("WR_EN"),
+        nets("WR_ADDR"),
+        nets("WR_DATA"),
+        {},
+    )
 
 
 def _mentioned(net: _Netlist) -> set[int]:
     every = [*net.ordered, *net.held, *net.read]
-    return {gate.output for gate in every} | {index for gate in every for index in gate.inputs}
+    found = {gate.output for gate in every} | {index for gate in every for index in gate.inputs}
+    for one in net.srams:
+        found |= {one.read_enable, *one.read_address, *one.read_data}
+        found |= {*one.write_enable, *one.write_address, *one.write_data}
+    return found
 
 
 Step = Callable[[dict[int, int], int], None]

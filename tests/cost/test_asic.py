@@ -14,7 +14,9 @@ from syq_dse import catalogue, network, technology
 from syq_dse.cost import asic, cycle_energy, design, gates, pricing, sram
 from syq_dse.cost.counts import Counts, Memory
 from syq_dse.cost.estimate import LIMIT, estimate
+from syq_dse.cost.integers import ints
 from syq_dse.cost.table import CYCLES, build, price
+from syq_dse.cost.units import requant
 from syq_dse.errors import InputError
 from syq_dse.rtl import gate_calibration
 
@@ -179,6 +181,20 @@ def test_more_cycles_cost_more_energy_and_less_area() -> None:
         assert total["energy_pj"] > 0
         areas.append(total["area_nm2"])
     assert areas[1] < areas[0]
+
+
+def test_logic_that_waits_for_a_word_takes_energy_once_a_word() -> None:
+    prices = pricing.load("ihp-sg13g2")
+    assert isinstance(prices, asic.Pricing)
+    found = []
+    for period in (1, 64):
+        counts = requant.multiply(12, 4, 16, ints([1]), ints([period]), False, 18)
+        (row,) = prices.resources("requant", counts)
+        clocks = row[asic.FF] * prices.energy.flip_flop_fj
+        found.append((row[asic.GATES], row[asic.CYCLE] - clocks))
+    (gates_1, always), (gates_64, seldom) = found
+    assert gates_1 == gates_64
+    assert seldom == pytest.approx(always / 64, rel=0.02, abs=2)
 
 
 def test_other_technologies_scale_the_macros_that_are_known() -> None:

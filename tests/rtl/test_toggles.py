@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from syq_dse.errors import InputError
 from syq_dse.rtl import toggles
 from syq_dse.rtl.liberty import Cell, cells, read
 
@@ -93,3 +94,57 @@ def test_cells_of_debians_library() -> None:
     assert flip_flop.state is not None
     assert flip_flop.clock == "CLK"
     assert flip_flop.clock_pj > 0
+
+
+def test_an_sram_gives_back_what_was_written() -> None:
+    sram = {
+        "type": "syq_sram",
+        "parameters": {"RD_PORTS": "1", "WR_PORTS": "1", "RD_CLK_ENABLE": "1"},
+        "connections": {
+            "RD_EN": ["1"], "RD_ADDR": [4], "RD_DATA": [3],
+            "WR_EN": ["1"], "WR_ADDR": [4], "WR_DATA": [2],
+        },
+    }  # fmt: skip
+    inverter = {"type": "INV", "connections": {"A": [3], "Y": [5]}}
+    module = {
+        "cells": {"m": sram, "u": inverter},
+        "ports": {"s_data": {"direction": "input", "bits": [2]}},
+    }
+    # one word, address 0: the word before comes out
+    one = toggles.energy(module, OF, VOLTS, toggles.RandomWords(0), "small")
+    assert one.toggles == pytest.approx(0.5, abs=0.05)
+    without = {**sram, "parameters": {**sram["parameters"], "RD_CLK_ENABLE": "0"}}
+    with pytest.raises(InputError, match="small: its SRAM is not one of a read and a write port"):
+        broken = {**module, "cells": {"m": without}}
+        toggles.energy(broken, OF, VOLTS, toggles.RandomWords(0), "small")
+
+
+def test_words_wait_until_they_are_taken() -> None:
+    words = {"s": [[lane, 3 - lane % 4, 2] for lane in range(toggles.LANES)]}
+    found = toggles.Streams(words, 5, 7)
+    assert (found.warm_up, found.cycles) == (5, 7)
+    first = toggles.planes(list(range(toggles.LANES)), 6)
+    assert found.drive("s_data", 6) == first
+    found.see({"s_ready": False})
+    assert found.drive("s_data", 6) == first
+    for _ in range(3):  # over and over
+        found.see({"s_ready": True})
+    assert found.drive("s_data", 6) == first
+    with pytest.raises(InputError, match="input t_data: has no words to come"):
+        found.drive("t_data", 6)
+
+
+def test_planes_are_the_bits_of_each_lane() -> None:
+    words = [5 if lane == 3 else 0 for lane in range(toggles.LANES)]
+    assert toggles.planes(words, 3) == [1 << 3, 0, 1 << 3]
+
+
+def test_addresses_count_up_and_words_are_random() -> None:
+    found = toggles.RandomWords(0)
+    rows = [found.drive("r_addr", 4) for _ in range(3)]
+    lanes = [
+        [sum((plane >> lane & 1) << bit for bit, plane in enumerate(row)) for row in rows]
+        for lane in range(toggles.LANES)
+    ]
+    assert all((b - a) % 16 == 1 and (c - b) % 16 == 1 for a, b, c in lanes)
+    assert len({a for a, _, _ in lanes}) > 8

@@ -157,6 +157,7 @@ def thresholds(
         ff=np.where(serial, nodes + turns + (pe - banks) * bits, passed + clog2(folds))
         + pe * bits
         + 1,
+        active=np.where(serial, g * bits, 1) / period,
         memories=tuple(
             Memory(
                 width=acc,
@@ -257,6 +258,7 @@ def multiply(
         lut=lut,
         ff=flags + turns + place + count * acc + held + (2 * pe - count) * bits,
         dsp=count * dsps,
+        active=g / period,
         memories=tables,
     )
 

@@ -98,6 +98,7 @@ def scale(
         lut=lut,
         ff=ff,
         dsp=dsp,
+        active=shared(pe, shape.period) / shape.period,
         memories=(table,),
         work={"product_bits": uses * shape.partial * width, "adder_bits": uses * shape.total},
     )
