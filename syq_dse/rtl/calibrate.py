@@ -17,6 +17,7 @@ import numpy as np
 from syq_dse import catalogue, records
 from syq_dse.cost import fpga
 from syq_dse.cost.counts import Memory
+from syq_dse.cost.gates import PRICED
 from syq_dse.cost.prices import UNITS, LutPrices, lut_text
 from syq_dse.errors import InputError
 from syq_dse.rtl import runs as tables
@@ -403,7 +404,7 @@ def needed(commands: Sequence[str]) -> list[str]:
     fitted: set[str] = set()
     kept = []
     for command in reversed(commands):
-        units = set(re.findall(r"--unit (\S+)", command)) or set(UNITS)
+        units = set(re.findall(r"--unit (\S+)", command)) or set(PRICED)
         refit = command.endswith("--refit")
         if units - (fitted if refit else drawn):
             kept.append(command)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +30,12 @@ Floats = npt.NDArray[np.float64]
 FEWEST = 10
 """Runs of a unit that a fit and its errors need."""
 
+GAIN = 0.03
+"""Share of the mean error that a size must take away to be one that a path goes by."""
+
+LEAST_GAIN = 0.0005
+"""The same of small errors, relative to a path."""
+
 MOST_FLIP_FLOPS = 600
 """Of units that are timed, for the time that it takes."""
 
@@ -41,7 +51,7 @@ def run_calibration(
     timeout_s: float = yosys.TIMEOUT_S,
     progress: Progress = lambda done, total, what: None,
 ) -> Delays:
-    """Time units of every kind; write TECHNOLOGY-clock.toml.
+    """Time units of every kind; write TECHNOLOGY-clock.toml and its samples.
 
     Raises:
         InputError: a unit fails, or there are too few runs.
@@ -73,6 +83,7 @@ def run_calibration(
         units=units,
     )
     records.make_folder(out)
+    records.write_text(out / f"{technology.name}-clock.csv", _samples(drawn, paths, register))
     records.write_text(out / f"{technology.name}-clock.toml", clock.text(found))
     return found
 
@@ -84,31 +95,57 @@ def _small(sample: Sample) -> bool:
 def _fit(unit: str, drawn: list[Drawn], made: Floats) -> UnitDelay:
     """Non-negative least squares on relative errors, and those of runs that it had not seen.
 
-    Paths shorter than the median weigh, and are off, as if they had its length: they limit nothing.
+    Sizes are taken one by one while they bring errors of unseen runs down by GAIN: what a path does
+    not go by would else be fitted to chance. Paths shorter than the median weigh, and are off, as
+    if they had its length: they limit nothing.
     """
     found = [clock.features(unit, one.sample.parameters) for one in drawn]
-    names = list(dict.fromkeys(name for row in found for name in row))
-    rows = np.array([[row.get(name, 0.0) for name in names] for row in found])
+    chosen = list(dict.fromkeys(next(iter(row)) for row in found))  # the kinds
+    sizes = sorted({name for row in found for name in row} - set(chosen))
     weight = 1 / np.maximum(made, np.median(made))
-    folds = min(FOLDS, len(made))
-    held = np.zeros(len(made))
-    for fold in range(folds):
-        test = np.arange(len(made)) % folds == fold
-        held[test] = rows[test] @ weighted_nnls(rows[~test], made[~test], weight[~test])
-    off = abs(held - made) * weight
-    price = weighted_nnls(rows, made, weight)
-    kinds = {next(iter(row)) for row in found}
+
+    def columns(names: Sequence[str]) -> Floats:
+        return np.array([[row.get(name, 0.0) for name in names] for row in found])
+
+    def off(names: Sequence[str]) -> Floats:
+        rows, folds = columns(names), min(FOLDS, len(made))
+        held = np.zeros(len(made))
+        for fold in range(folds):
+            test = np.arange(len(made)) % folds == fold
+            held[test] = rows[test] @ weighted_nnls(rows[~test], made[~test], weight[~test])
+        return abs(held - made) * weight
+
+    error = off(chosen)
+    while sizes:
+        tried = {name: off([*chosen, name]) for name in sizes}
+        best = min(tried, key=lambda name: tried[name].mean())
+        if error.mean() - tried[best].mean() < max(GAIN * error.mean(), LEAST_GAIN):
+            break
+        chosen, error = [*chosen, best], tried[best]
+        sizes.remove(best)
+    price = weighted_nnls(columns(chosen), made, weight)
     return UnitDelay(
         runs=len(made),
-        ns={
-            name: _rounded(value)
-            for name, value in zip(names, price, strict=True)
-            if value > 0 or name in kinds
-        },
+        ns={name: _rounded(value) for name, value in zip(chosen, price, strict=True)},
         least_ns=_rounded(made.min()),
         most_ns=_rounded(made.max()),
-        error={"mean": _rounded(off.mean()), "worst": _rounded(off.max())},
+        error={"mean": _rounded(error.mean()), "worst": _rounded(error.max())},
     )
+
+
+def _samples(drawn: Sequence[Drawn], paths: Mapping[str, float], register: float) -> str:
+    """What was timed, as CSV."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("unit", "run", "seed", "parameters", "path_ns"))
+    for one in drawn:
+        parameters = {
+            name: value if isinstance(value, str) else int(value)
+            for name, value in one.sample.parameters.items()
+        }
+        path = round(register + paths[one.name], 4)
+        writer.writerow((one.unit, one.number, one.seed, json.dumps(parameters), path))
+    return stream.getvalue()
 
 
 def _rounded(value: float) -> float:
