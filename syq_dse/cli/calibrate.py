@@ -89,7 +89,7 @@ def command(
             _energy(technology, liberty, min(runs, most), seed, jobs, timeout, out)
         if clock or whole:
             most = MOST_CLOCK_RUNS if whole else runs
-            _clock(technology, liberty, min(runs, most), seed, jobs, timeout, out)
+            _clock(technology, liberty, min(runs, most), seed, jobs, timeout, refit, out)
         return
     if liberty or sram or energy or clock:
         raise click.UsageError("--liberty, --sram, --energy and --clock are for a --technology")
@@ -226,6 +226,7 @@ def _clock(
     seed: int,
     jobs: int | None,
     timeout: float,
+    refit: bool,
     out: Path,
 ) -> None:
     """Calibrate the longest paths of a technology's units."""
@@ -233,18 +234,21 @@ def _clock(
     from syq_dse.rtl import clock_calibration
 
     own = technology.load(name)
-    library = _library(own.name, liberty)
-    with progress_bar() as progress:
-        found = clock_calibration.run_calibration(
-            own,
-            library,
-            out=out,
-            runs=runs,
-            seed=seed,
-            jobs=jobs or os.cpu_count() or 1,
-            timeout_s=timeout,
-            progress=progress,
-        )
+    if refit:
+        found = clock_calibration.refit(own, out)
+    else:
+        library = _library(own.name, liberty)
+        with progress_bar() as progress:
+            found = clock_calibration.run_calibration(
+                own,
+                library,
+                out=out,
+                runs=runs,
+                seed=seed,
+                jobs=jobs or os.cpu_count() or 1,
+                timeout_s=timeout,
+                progress=progress,
+            )
     rows = [
         {
             "unit": unit,

@@ -10,10 +10,12 @@ from functools import cache
 
 from syq_dse import records
 from syq_dse.cost.gates import price_file
+from syq_dse.cost.integers import ints
 from syq_dse.cost.prices import Status, inline
+from syq_dse.cost.units.requant import shared
 from syq_dse.errors import InputError, one_line
 
-KINDS = {"requant": "method", "scale": "format"}
+KINDS = {"scale": "format"}
 """Of units that are different circuits: the parameter that says which."""
 
 MEANS = ("mean", "global")
@@ -25,10 +27,12 @@ def features(unit: str, parameters: Mapping[str, int | str]) -> dict[str, float]
 
     Adders, multiplexers and what drives many pins are trees: their depth is a logarithm.
 
-    >>> features("requant", {"method": "multiply", "acc": 15})
-    {'multiply': 1.0, 'multiply.acc': 4.0}
+    >>> features("scale", {"format": "shift", "partial": 15})
+    {'shift': 1.0, 'shift.partial': 4.0}
     """
-    if unit == "pool":  # a mean divides
+    if unit == "requant":
+        kind = _requant(parameters)
+    elif unit == "pool":  # a mean divides
         kind = "mean" if parameters["kind"] in MEANS else "max"
     elif unit == "fifo":
         kind = "queue" if "words" in parameters else "converter"
@@ -40,6 +44,14 @@ def features(unit: str, parameters: Mapping[str, int | str]) -> dict[str, float]
         if not isinstance(value, str)
     }
     return {kind: 1.0, **sizes}
+
+
+def _requant(parameters: Mapping[str, int | str]) -> str:
+    """How it requantises; a product with one gain is that with a constant."""
+    channels, pe, period = (int(parameters[name]) for name in ("channels", "pe", "period"))
+    gains = channels // pe * int(shared(ints([pe]), ints([period]))[0])
+    method = str(parameters["method"])
+    return "constant" if method == "multiply" and gains == 1 else method
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from syq_dse.cost.clock import Delays, UnitDelay
 from syq_dse.cost.prices import UNITS
 from syq_dse.errors import InputError
 from syq_dse.rtl import delays, gates, yosys
-from syq_dse.rtl.calibrate import Drawn, Progress, draw_of, draws, in_batches
+from syq_dse.rtl.calibrate import Progress, draw_of, draws, in_batches
 from syq_dse.rtl.energy_calibration import small
 from syq_dse.rtl.fit import FOLDS, weighted_nnls
 from syq_dse.rtl.liberty import Library
@@ -66,10 +67,19 @@ def run_calibration(
         delays.measure, library=library, dont_use=technology.dont_use, timeout_s=timeout_s
     )
     paths = in_batches(drawn, timed, jobs=jobs, progress=progress)
-    units = {}
-    for unit in UNITS:
-        own = [one for one in drawn if one.unit == unit]
-        units[unit] = _fit(unit, own, np.array([register + paths[one.name] for one in own]))
+    samples = [
+        Timed(
+            unit=one.unit,
+            run=one.number,
+            seed=one.seed,
+            parameters={
+                name: value if isinstance(value, str) else int(value)
+                for name, value in one.sample.parameters.items()
+            },
+            path_ns=round(register + paths[one.name], 4),
+        )
+        for one in drawn
+    ]
     found = Delays(
         technology=technology.name,
         status="calibrated",
@@ -80,26 +90,56 @@ def run_calibration(
         ),
         tool=f"{yosys.version()} {gates.COMMAND}; buffer; upsize; dnsize; stime",
         register_ns=_rounded(register),
-        units=units,
+        units=_units(samples),
     )
     records.make_folder(out)
-    records.write_text(out / f"{technology.name}-clock.csv", _samples(drawn, paths, register))
+    records.write_text(out / f"{technology.name}-clock.csv", _text(samples))
     records.write_text(out / f"{technology.name}-clock.toml", clock.text(found))
     return found
+
+
+def refit(technology: Technology, out: Path) -> Delays:
+    """Fit the samples in a folder again.
+
+    Raises:
+        InputError: a file is missing or broken.
+    """
+    path = out / f"{technology.name}-clock.toml"
+    found = replace(
+        records.load(path, Delays), units=_units(read(out / f"{technology.name}-clock.csv"))
+    )
+    records.write_text(path, clock.text(found))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """One unit of drawn parameters, and its longest path."""
+
+    unit: str
+    run: int
+    seed: int
+    parameters: Mapping[str, int | str]
+    path_ns: float
+
+
+def _units(samples: Sequence[Timed]) -> dict[str, UnitDelay]:
+    return {unit: fit(unit, [one for one in samples if one.unit == unit]) for unit in UNITS}
 
 
 def _small(sample: Sample) -> bool:
     return small(sample, MOST_FLIP_FLOPS)
 
 
-def _fit(unit: str, drawn: list[Drawn], made: Floats) -> UnitDelay:
+def fit(unit: str, samples: Sequence[Timed]) -> UnitDelay:
     """Non-negative least squares on relative errors, and those of runs that it had not seen.
 
     Sizes are taken one by one while they bring errors of unseen runs down by GAIN: what a path does
     not go by would else be fitted to chance. Paths shorter than the median weigh, and are off, as
     if they had its length: they limit nothing.
     """
-    found = [clock.features(unit, one.sample.parameters) for one in drawn]
+    found = [clock.features(unit, one.parameters) for one in samples]
+    made = np.array([one.path_ns for one in samples])
     chosen = list(dict.fromkeys(next(iter(row)) for row in found))  # the kinds
     sizes = sorted({name for row in found for name in row} - set(chosen))
     weight = 1 / np.maximum(made, np.median(made))
@@ -113,7 +153,8 @@ def _fit(unit: str, drawn: list[Drawn], made: Floats) -> UnitDelay:
         for fold in range(folds):
             test = np.arange(len(made)) % folds == fold
             held[test] = rows[test] @ weighted_nnls(rows[~test], made[~test], weight[~test])
-        return abs(held - made) * weight
+        found_off: Floats = abs(held - made) * weight
+        return found_off
 
     error = off(chosen)
     while sizes:
@@ -133,19 +174,42 @@ def _fit(unit: str, drawn: list[Drawn], made: Floats) -> UnitDelay:
     )
 
 
-def _samples(drawn: Sequence[Drawn], paths: Mapping[str, float], register: float) -> str:
+COLUMNS = ("unit", "run", "seed", "parameters", "path_ns")
+
+
+def _text(samples: Sequence[Timed]) -> str:
     """What was timed, as CSV."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("unit", "run", "seed", "parameters", "path_ns"))
-    for one in drawn:
-        parameters = {
-            name: value if isinstance(value, str) else int(value)
-            for name, value in one.sample.parameters.items()
-        }
-        path = round(register + paths[one.name], 4)
-        writer.writerow((one.unit, one.number, one.seed, json.dumps(parameters), path))
+    writer.writerow(COLUMNS)
+    for one in samples:
+        parameters = json.dumps(dict(one.parameters))
+        writer.writerow((one.unit, one.run, one.seed, parameters, one.path_ns))
     return stream.getvalue()
+
+
+def read(path: Path) -> list[Timed]:
+    """The samples of a CSV file.
+
+    Raises:
+        InputError: it cannot be read, or a line is not as `_text` writes it.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return [
+                Timed(
+                    unit=row["unit"],
+                    run=int(row["run"]),
+                    seed=int(row["seed"]),
+                    parameters=json.loads(row["parameters"]),
+                    path_ns=float(row["path_ns"]),
+                )
+                for row in csv.DictReader(stream)
+            ]
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: is no table of paths: {error}; calibrate anew") from None
 
 
 def _rounded(value: float) -> float:

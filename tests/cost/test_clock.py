@@ -36,15 +36,22 @@ def made(**ns: dict[str, float]) -> Delays:
 
 DELAYS = made(
     mac={"unit": 1.0, "unit.simd": 0.5},
-    requant={"multiply": 2.0, "multiply.acc": 0.25, "thresholds": 0.1},
+    requant={"multiply": 2.0, "multiply.acc": 0.25, "constant": 1.5, "thresholds": 0.1},
     fifo={"queue": 0.1},
 )
 
 
+MULTIPLY: dict[str, int | str] = {
+    "method": "multiply", "acc": 15, "channels": 8, "pe": 2, "period": 9,
+}  # fmt: skip
+
+
 def test_a_path_is_a_sum_of_logarithms_of_its_kind() -> None:
     assert DELAYS.path_ns("mac", {"simd": 7, "weights": "binary"}) == 1.0 + 0.5 * 3
-    assert DELAYS.path_ns("requant", {"method": "multiply", "acc": 15}) == 2.0 + 0.25 * 4
-    assert DELAYS.path_ns("requant", {"method": "thresholds", "acc": 15}) == 0.5  # a register's
+    assert DELAYS.path_ns("requant", MULTIPLY) == 2.0 + 0.25 * 4
+    one_gain = {**MULTIPLY, "channels": 2, "pe": 2, "period": 1}
+    assert DELAYS.path_ns("requant", one_gain) == 1.5
+    assert DELAYS.path_ns("requant", {**MULTIPLY, "method": "thresholds"}) == 0.5  # a register's
 
 
 def test_message_of_what_was_not_timed() -> None:
@@ -56,7 +63,7 @@ def test_message_of_what_was_not_timed() -> None:
 
 def test_the_longest_path_limits_and_sram_comes_before_products() -> None:
     units: list[tuple[str, str, dict[str, int | str]]] = [
-        ("conv1", "requant", {"method": "multiply", "acc": 15}),
+        ("conv1", "requant", MULTIPLY),
         ("conv2", "mac", {"simd": 7}),
     ]
     found = clock.reach(DELAYS, units, {})

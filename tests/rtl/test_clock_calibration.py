@@ -2,52 +2,54 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from types import SimpleNamespace
+import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from syq_dse import catalogue
 from syq_dse.cost import clock, gates
+from syq_dse.errors import InputError
 from syq_dse.rtl import clock_calibration
+from syq_dse.rtl.clock_calibration import Timed
 
 SHIPPED = catalogue.folder("hwmodels") / gates.FOLDER
 
 
-def drawn(count: int) -> tuple[list[SimpleNamespace], np.ndarray]:
+def samples(count: int) -> list[Timed]:
     """Units whose path is 1 ns and half of the logarithm of `simd`, whatever else they have."""
     rng = np.random.default_rng(0)
-    found, paths = [], []
-    for _ in range(count):
+    found = []
+    for run in range(count):
         sizes = {name: int(2 ** rng.uniform(0, 8)) for name in ("pe", "simd", "bits", "steps")}
-        found.append(SimpleNamespace(sample=SimpleNamespace(parameters=sizes)))
-        paths.append(1 + 0.5 * np.log2(1 + sizes["simd"]))
-    return found, np.array(paths)
+        path = 1 + 0.5 * math.log2(1 + sizes["simd"])
+        found.append(Timed(unit="mac", run=run, seed=0, parameters=sizes, path_ns=path))
+    return found
 
 
 def test_a_path_goes_by_what_it_goes_by() -> None:
-    units, paths = drawn(40)
-    found = clock_calibration._fit("mac", units, paths)
+    timed = samples(40)
+    found = clock_calibration.fit("mac", timed)
     assert set(found.ns) == {"unit", "unit.simd"}
     assert found.ns["unit"] == pytest.approx(1.0, rel=1e-3)
     assert found.ns["unit.simd"] == pytest.approx(0.5, rel=1e-3)
     assert found.error["worst"] < 1e-6
-    assert (found.least_ns, found.most_ns) == pytest.approx((paths.min(), paths.max()), rel=1e-3)
+    paths = [one.path_ns for one in timed]
+    assert (found.least_ns, found.most_ns) == pytest.approx((min(paths), max(paths)), rel=1e-3)
+
+
+def test_message_of_a_table_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    with pytest.raises(InputError, match=r"x\.csv: cannot be read: No such file"):
+        clock_calibration.read(path)
+    path.write_text("unit,run,seed,parameters,path_ns\nmac,0,0,{,1.0\n")
+    with pytest.raises(InputError, match=r"is no table of paths: .*; calibrate anew"):
+        clock_calibration.read(path)
 
 
 @pytest.mark.parametrize("name", catalogue.names("hwmodels", "asic"))
 def test_shipped_delays_are_of_their_samples(name: str) -> None:
     delays = clock.load(name)
-    with (SHIPPED / f"{name}-clock.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    for unit, found in delays.units.items():
-        own = [row for row in rows if row["unit"] == unit]
-        paths = np.array([float(row["path_ns"]) for row in own])
-        assert found.runs == len(own)
-        assert found.least_ns == pytest.approx(paths.min(), abs=1e-3)
-        assert found.most_ns == pytest.approx(paths.max(), rel=1e-3)
-        again = [delays.path_ns(unit, json.loads(row["parameters"])) for row in own]
-        off = abs(np.array(again) - paths) / np.maximum(paths, np.median(paths))
-        assert off.mean() <= 1.1 * found.error["mean"] + 0.01  # held out is worse
+    timed = clock_calibration.read(SHIPPED / f"{name}-clock.csv")
+    assert delays.units == clock_calibration._units(timed)
