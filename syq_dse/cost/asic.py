@@ -358,8 +358,9 @@ def pricing(
         cycle_energy.load(technology.name, technology.calibration),
         clock.load(technology.name, technology.calibration),
     )
-    if node_nm is None:
+    if node_nm in (None, technology.node_nm):
         return own
+    assert node_nm is not None
     to = node.scaling(technology.node_nm, technology.supply_v, node_nm)
     return replace(
         own,

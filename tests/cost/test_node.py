@@ -54,6 +54,7 @@ def test_a_scaled_technology_is_marked_and_scaled_all_over() -> None:
     assert text.startswith("extrapolated from 130 to 28 nm at 0.9 V")
     assert "ihp-sg13g2 to asap7: area" in text
     assert "node" not in own.provenance()
+    assert "node" not in pricing.load("ihp-sg13g2", None, 130).provenance()
 
 
 def test_scaling_is_off_as_it_is_said_to_be() -> None:
