@@ -166,6 +166,10 @@ def _gates(
         f"Errors are of units of {gate_calibration.SMALL} gate equivalents and more that the fit "
         f"had not seen; one is {library.nand2}, {found.prices.nand2_um2:g} um2."
     )
+    for one in found.fits:
+        if one.prices.runs < 2 * len(one.prices.gates):
+            few = f"{one.prices.runs} runs are few for {len(one.prices.gates)} prices"
+            print_text(f"{one.unit}: {few}; raise --runs")
     click.echo(f"prices: {out / f'{own.name}.toml'}")
 
 
