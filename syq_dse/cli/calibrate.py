@@ -85,11 +85,11 @@ def command(
             _gates(technology, liberty, units, runs, seed, jobs, timeout, refit, out)
         whole = not (units or refit or energy or clock)
         if energy or whole:
-            most = MOST_ENERGY_RUNS if whole else runs
-            _energy(technology, liberty, min(runs, most), seed, jobs, timeout, out)
+            of_unit = min(runs, MOST_ENERGY_RUNS) if whole else runs
+            _energy(technology, liberty, of_unit, seed, jobs, timeout, out)
         if clock or whole:
-            most = MOST_CLOCK_RUNS if whole else runs
-            _clock(technology, liberty, min(runs, most), seed, jobs, timeout, refit, out)
+            of_unit = min(runs, MOST_CLOCK_RUNS) if whole else runs
+            _clock(technology, liberty, of_unit, seed, jobs, timeout, refit, out)
         return
     if liberty or sram or energy or clock:
         raise click.UsageError("--liberty, --sram, --energy and --clock are for a --technology")

@@ -327,24 +327,18 @@ def table_luts(width: Ints, depth: Ints, family: Family, rare: float = 0.5) -> t
     return taken[0], taken[1]
 
 
+Classes = Callable[[int, float], tuple[Floats, Floats]]
+"""From words and share of rarer bits: classes of columns, how many each has, and the logarithm of
+the share of random columns that are none of one of them."""
+
+
 def columns_of(width: Ints, depth: Ints, rare: float = 0.5) -> Floats:
     """Columns of a table of random constants that neither repeat nor invert another, in the mean.
 
     Args:
         rare: as of `table_luts`.
     """
-    different = width + depth * 0.0
-    for words in range(1, FEW_WORDS + 1):
-        here = depth == words
-        if here.any() and rare:
-            classes = _columns(words, rare)
-            drawn = (-np.expm1(np.multiply.outer(width, classes[1]))) @ classes[0]
-            different = np.where(here, drawn, different)
-    return different
-
-
-FEW_WORDS = 16
-"""A table of more words has too many functions for two of its columns to be equal."""
+    return _different(width, depth, rare, _columns)
 
 
 def functions_of(width: Ints, depth: Ints, rare: float = 0.5) -> Floats:
@@ -354,16 +348,31 @@ def functions_of(width: Ints, depth: Ints, rare: float = 0.5) -> Floats:
     Args:
         rare: as of `table_luts`.
     """
+    return _different(width, depth, rare, _functions)
+
+
+def _different(width: Ints, depth: Ints, rare: float, classes: Classes) -> Floats:
+    """Columns of which no two are of one class, in the mean."""
     different = width + depth * 0.0
     for words in range(1, FEW_WORDS + 1):
         here = depth == words
         if here.any() and rare:
-            ones = np.arange(1, words)
-            count = np.array([comb(words, int(k)) for k in ones], dtype=np.float64)
-            none = np.log1p(-(rare**ones) * (1 - rare) ** (words - ones))
-            drawn = -np.expm1(np.multiply.outer(width, none)) @ count
+            count, none = classes(words, rare)
+            drawn = (-np.expm1(np.multiply.outer(width, none))) @ count
             different = np.where(here, drawn, different)
     return different
+
+
+FEW_WORDS = 16
+"""A table of more words has too many functions for two of its columns to be equal."""
+
+
+@cache
+def _functions(words: int, rare: float) -> tuple[Floats, Floats]:
+    """Columns that are not constant, by the number of rare bits in them."""
+    ones = np.arange(1, words)
+    count = np.array([comb(words, int(k)) for k in ones], dtype=np.float64)
+    return count, np.log1p(-(rare**ones) * (1 - rare) ** (words - ones))
 
 
 @cache

@@ -58,11 +58,20 @@ def words(bits: int, level: int | None, width: int, depth: int, rng: np.random.G
     if level is not None:
         held = sorted_of[:, _nodes(bits, level)]
     else:
-        held = sorted_of[:, np.concatenate([_nodes(bits, of) for of in range(bits)])]
+        held = sorted_of[:, tree_nodes(bits)]
         if bits > 1:
             held = np.concatenate([~held[:, :1], held], axis=1)
     found: Ints = held.reshape(-1)[:depth] & (1 << width) - 1
     return found
+
+
+def tree_nodes(bits: int) -> Ints:
+    """The threshold, by its place in ascending order, of each node of the search but the first, 0.
+
+    >>> tree_nodes(3).tolist()
+    [3, 1, 5, 0, 2, 4, 6]
+    """
+    return np.concatenate([_nodes(bits, level) for level in range(bits)])
 
 
 def _nodes(bits: int, level: int) -> Ints:

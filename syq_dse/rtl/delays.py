@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from syq_dse.errors import InputError
 from syq_dse.rtl import gates, yosys
 from syq_dse.rtl.liberty import PIN, Library, of_cell, third_of
-from syq_dse.rtl.synthesis import around
 
 SCRIPT = (
     "+strash;&get,-n;&fraig,-x;&put;scorr;dc2;strash;&get,-n;&dch,-f;&nf;&put;"
@@ -33,19 +32,13 @@ def measure(
     Raises:
         InputError: Yosys fails.
     """
-    top = "syq_all"
-    files = {"all.v": around(modules, top)}
-    for name, text in modules.items():
-        files |= yosys.with_contents_apart(name, text)
     cells = gates.of_library(library, dont_use)
-    lines = [
-        *gates.front(list(modules), list(files), top, boxes),
+    passes = [
         f"dfflibmap {cells}",
         *(f"tee -q -o {name}.log abc {cells} -script {SCRIPT} {name}" for name in modules),
     ]
-    files |= {f"{index}.lib": text for index, text in enumerate(library.texts)}
-    what = ", ".join(sorted(modules)[:3]) + (", ..." if len(modules) > 3 else "")
-    logs = yosys.run(lines, files, [f"{name}.log" for name in modules], timeout_s, what)
+    results = [f"{name}.log" for name in modules]
+    logs = gates.run_passes(modules, library, boxes, passes, results, timeout_s)
     found = {}
     for name in modules:
         paths = [float(path) for path in DELAY.findall(logs[f"{name}.log"])]

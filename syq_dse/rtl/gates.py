@@ -132,17 +132,30 @@ def run(
         more: passes behind mapping.
         results: the files that they write.
     """
+    passes = [*back(library, dont_use), *more]
+    texts = run_passes(modules, library, boxes, passes, ["stat.json", *results], timeout_s)
+    stat = json.loads(texts["stat.json"])["modules"]
+    found = {name.removeprefix("\\"): of for name, of in stat.items()}
+    return {name: _read(found[name], library, name) for name in modules}, texts
+
+
+def run_passes(
+    modules: Mapping[str, str],
+    library: Library,
+    boxes: str,
+    passes: Sequence[str],
+    results: Sequence[str],
+    timeout_s: float,
+) -> dict[str, str]:
+    """Passes behind `front` of all modules, beside the files of the library; texts of results."""
     top = "syq_all"
     files = {"all.v": around(modules, top)}
     for name, text in modules.items():
         files |= yosys.with_contents_apart(name, text)
-    lines = [*front(list(modules), list(files), top, boxes), *back(library, dont_use)]
+    lines = [*front(list(modules), list(files), top, boxes), *passes]
     files |= {f"{index}.lib": text for index, text in enumerate(library.texts)}
     what = ", ".join(sorted(modules)[:3]) + (", ..." if len(modules) > 3 else "")
-    texts = yosys.run([*lines, *more], files, ["stat.json", *results], timeout_s, what)
-    stat = json.loads(texts["stat.json"])["modules"]
-    found = {name.removeprefix("\\"): of for name, of in stat.items()}
-    return {name: _read(found[name], library, name) for name in modules}, texts
+    return yosys.run(lines, files, results, timeout_s, what)
 
 
 def _read(stat: Mapping[str, Any], library: Library, name: str) -> Mapped:

@@ -12,6 +12,7 @@ import numpy as np
 from syq_dse.cost.counts import Counts, Memory, different_columns
 from syq_dse.cost.integers import Ints, cdiv, clog2, divisors, ints, signed_digits
 from syq_dse.cost.search_tables import parts as parts_of
+from syq_dse.cost.search_tables import tree_nodes
 from syq_dse.cost.selects import selectors
 
 Method = Literal["thresholds", "multiply"]
@@ -63,16 +64,6 @@ def threshold_words(acc: int, of: Ints) -> Ints:
     """What stands in a table for thresholds of any size: accumulator + word overflows at them."""
     highest = (1 << acc - 1) - 1
     return highest - np.clip(of - 1, -highest - 1, highest)
-
-
-def tree_nodes(bits: int) -> Ints:
-    """The threshold, by its place in ascending order, of each node of the search but the first, 0.
-
-    >>> tree_nodes(3).tolist()
-    [3, 1, 5, 0, 2, 4, 6]
-    """
-    levels = [(2 * np.arange(2**level) + 1) * 2 ** (bits - 1 - level) for level in range(bits)]
-    return np.concatenate(levels) - 1
 
 
 class _Known(NamedTuple):
