@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,12 +35,12 @@ class Counts:
 
     `lut` names what LUTs are spent on; a family's calibration has prices for each name. In silicon
     `lut`, `gates` and flip-flops have prices in gate equivalents; where `gates` are given they
-    stand for `lut`.
+    stand for `lut`; they are counted where they are asked for.
     """
 
     lut: Mapping[str, Any]  # [bits], by what they do
     ff: Any  # flip-flops
-    gates: Mapping[str, Any] = field(default_factory=dict)  # [bits], what LUTs take in unseen
+    gates: Callable[[], Mapping[str, Any]] | None = None  # [bits], what LUTs take in unseen
     dsp: Any = 0
     memories: tuple[Memory, ...] = ()
     active: Any = 1.0  # share of its engine's active cycles in which its logic has new words

@@ -61,9 +61,9 @@ def scale_unit(
     pe: Ints,
     simd: Ints,
     res: ResType,
-    shifts: Sequence[int] | None = None,
+    mantissas: Sequence[int] | None = None,
 ) -> Resources:
-    counts = scale(geo, layer, bits, pe, simd, res, pricing.family.multiplier, shifts)
+    counts = scale(geo, layer, bits, pe, simd, res, pricing.family.multiplier, mantissas)
     return pricing.resources("scale", counts)
 
 

@@ -65,7 +65,8 @@ def logic(counts: Counts, styles: Sequence[str] = ()) -> Features:
             parts = np.where(memory.in_luts, 1, cdiv(depth, WORDS))
             joins = joins + width * banks * (parts - 1)
             flip_flops = flip_flops + np.where(parts > 1, width * banks * memory.registered, 0)
-    return {**(counts.gates or counts.lut), FLIP_FLOPS: flip_flops, JOINS: joins}
+    found = counts.lut if counts.gates is None else counts.gates()
+    return {**found, FLIP_FLOPS: flip_flops, JOINS: joins}
 
 
 def registers(memory: Memory) -> Features:

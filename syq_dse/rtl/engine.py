@@ -259,11 +259,8 @@ class _Builder:
                 family=self.pricing.family,
             ),
             parameters.scale(geo, layer, bits, fold),
-            engine.scale_unit(
-                self.pricing, geo, layer, bits, pe, simd, fold.res_type,
-                mantissas if layer.scale == "shift" else None,
-            ),
-        )  # fmt: skip
+            engine.scale_unit(self.pricing, geo, layer, bits, pe, simd, fold.res_type, mantissas),
+        )
 
     def _requant(
         self, geo: Geometry, acc: int, out: Tensor, out_bits: int, fold: Folding, of: LayerIntegers

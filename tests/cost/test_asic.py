@@ -42,7 +42,7 @@ def test_flip_flops_of_memories_of_one_word_are_their_units() -> None:
 
 
 def test_gates_stand_for_lut_where_both_are_given() -> None:
-    assert set(gates.logic(Counts(lut={"a": 1}, ff=0, gates={"b": 2}))) == {
+    assert set(gates.logic(Counts(lut={"a": 1}, ff=0, gates=lambda: {"b": 2}))) == {
         "b",
         gates.FLIP_FLOPS,
         gates.JOINS,

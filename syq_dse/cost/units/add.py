@@ -218,7 +218,7 @@ def add(
             **clip_luts(clipping, lanes, merged),
         },
         ff=ints(lanes * (clipping.stored - zeros) + 1),
-        gates=_gates(pair, right, clipping, lanes),
+        gates=lambda: _gates(pair, right, clipping, lanes),
         work={"adder_bits": ints(node.out_shape.size * (max(bits) + 1))},
     )
 

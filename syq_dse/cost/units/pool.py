@@ -548,7 +548,7 @@ def max_pool(node: Node, bits: int, lanes: int) -> Counts:
             **_control(parts),
         },
         ff=ints(sum(_registers(part, word) for part in parts)),
-        gates={
+        gates=lambda: {
             "compare_bits": ints(sum(word * part.slots for part in parts) if bits > 1 else 0),
             "select_bits": ints(sum(word * part.slots for part in parts)),
             "open_bits": ints(sum(word * (2 * part.slots - 1) * _opens(part) for part in parts)),
@@ -613,7 +613,7 @@ def mean_pool(
             + lanes * (stored - unread)
             + 1
         ),
-        gates={
+        gates=lambda: {
             "full_adders": ints(lanes * fresh),
             "half_adders": ints(lanes * sum((w - b) * part.slots for part, b, w in zipped)),
             "mask_bits": ints(lanes * sum(w * part.slots for part, _, w in zipped)),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import cache
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from syq_dse.cost import distinct
 from syq_dse.cost.counts import Counts, Memory, different_columns
 from syq_dse.cost.integers import Ints, cdiv, clog2, divisors, ints, signed_digits
 from syq_dse.cost.search_tables import parts as parts_of
@@ -200,12 +201,14 @@ def multiply(
         np.rint(count * of).astype(np.int64) for of in mean_constant(acc)
     )
     different: list[int | None] = [None, None]
+    gains: Ints | None = None
     if known is not None:
         words = [of.reshape(-1, int(count[0]), int(g[0])).transpose(0, 2, 1) for of in known]
         different = [
             different_columns(of.reshape(-1, int(count[0])), width)
             for of, width in zip(words, (GAIN_BITS, product), strict=True)
         ]
+        gains = words[0].reshape(-1, int(count[0]))
         products = [
             constant_product(acc, int(gain), int(offset))
             for gain, offset in zip(*known, strict=True)
@@ -249,9 +252,35 @@ def multiply(
         lut=lut,
         ff=flags + turns + place + count * acc + held + (2 * pe - count) * bits,
         dsp=count * dsps,
+        gates=None if dsp else lambda: _product_gates(acc, count, folds * g, gains, lut),
         active=g / period,
         memories=tables,
     )
+
+
+def _product_gates(
+    acc: int, count: Ints, words: Ints, gains: Ints | None, lut: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What products take in silicon, without what constant bits of gains leave out.
+
+    Args:
+        words: of the table of gains.
+        gains: that table, where it is known: shape (words, multipliers).
+    """
+    rows = np.vectorize(partial(_row_bits, acc, gains), otypes=[float])(words)
+    sums = np.where(words > 1, count * (acc + GAIN_BITS), 0)
+    return {**lut, "row_bits": count * rows, "adder_bits": sums}
+
+
+def _row_bits(acc: int, gains: Ints | None, words: int) -> float:
+    """Bits of a product that choose or add, in the mean over the multipliers."""
+    if words == 1:
+        return 0.0
+    if gains is None:
+        share = distinct.share(min(int(words), distinct.FEW), GAIN_BITS, sign=True)
+        return share * sum(distinct.booth(acc, (None,) * GAIN_BITS))
+    of = [distinct.booth(acc, distinct.columns_of(own.tolist(), GAIN_BITS)) for own in gains.T]
+    return float(np.mean([sum(parts) for parts in of]))
 
 
 def constant_apart(acc: int, factor: int) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
+from syq_dse.cost import distinct
 from syq_dse.cost.counts import Counts, Memory
 from syq_dse.cost.folding import Geometry, ResType
 from syq_dse.cost.integers import Ints, clog2, ints
@@ -70,7 +71,7 @@ def scale(
     simd: Ints,
     res_type: ResType,
     multiplier: tuple[int, int],
-    shifts: Sequence[int] | None = None,
+    mantissas: Sequence[int] | None = None,
 ) -> Counts:
     """Counts of the multipliers (or shifters) of row- and pixel-wise scaling; none for the rest.
 
@@ -79,8 +80,9 @@ def scale(
     for each subgroup that it reads at once.
 
     Args:
-        shifts: the exponents of a `shift` scale, of one folding whose results are known; where all
-            are at work at once bits that no result has need no register.
+        mantissas: of one folding whose results are known, one for each subgroup; exponents of a
+            `shift` scale. Where all of those are at work at once bits that no result has need no
+            register; of others synthesis to silicon leaves what differs.
     """
     if not layer.multiplies_partial_sums:
         return Counts(lut={}, ff=pe * 0)
@@ -89,15 +91,17 @@ def scale(
     uses = geo.positions * geo.c_out * shape.entries
     logic = _shifters if layer.scale == "shift" else _multipliers
     lut, ff, dsp, table = logic(shape, pe, res_type == "dsp", multiplier[0])
-    if shifts is not None and layer.scale == "shift" and int(shape.at_once.max()) == len(shifts):
+    constant = mantissas is not None and int(shape.at_once.max()) == len(mantissas)
+    if mantissas is not None and layer.scale == "shift" and constant:
         g = shared(pe, shape.period)
-        tree, width = _known_tree(shape.partial, shape.total, sorted(shifts))
+        tree, width = _known_tree(shape.partial, shape.total, sorted(mantissas))
         lut["adder_bits"] = pe // g * tree
         ff = ff - (2 * pe - pe // g) * (shape.total - width)
     return Counts(
         lut=lut,
         ff=ff,
         dsp=dsp,
+        gates=None if layer.scale == "shift" else lambda: _gates(shape, pe, lut, mantissas),
         active=shared(pe, shape.period) / shape.period,
         memories=(table,),
         work={"product_bits": uses * shape.partial * width, "adder_bits": uses * shape.total},
@@ -126,6 +130,39 @@ def _multipliers(
         lut["adder_bits"] = lut["adder_bits"] + booth * joins
         lut["constant_bits"] = np.where(several, 0, count * shape.partial)
     return lut, ff, count * dsps, table
+
+
+def _gates(
+    shape: ScaleShape, pe: Ints, lut: Mapping[str, Any], mantissas: Sequence[int] | None
+) -> dict[str, Any]:
+    """Multipliers in silicon, without what constant bits of mantissas leave out."""
+    g, words, _ = _sizes(shape, pe)
+    several = words > 1
+    product = min(shape.partial + MANTISSA_BITS, shape.total)
+    tree = pe // g * (_tree_bits(shape, product) + shape.total)
+    parts = np.vectorize(partial(_parts, shape.partial, shape.total, mantissas), otypes=[float] * 2)
+    terms, adders = (of * (pe // g) for of in parts(shape.at_once, words))
+    kept = {name: lut[name] for name in ("select_4_bits", "select_2_bits", "counter_bits", "rings")}
+    return {"term_bits": terms, "adder_bits": adders + np.where(several, tree, 0), **kept}
+
+
+def _parts(
+    bits: int, most: int, mantissas: Sequence[int] | None, at_once: int, words: int
+) -> tuple[float, float]:
+    """Bits of the products of a PE that choose and that add; with constants also of their sum."""
+    if words == 1:
+        if mantissas is None:
+            return 0.0, distinct.mean_scaled(bits, int(at_once), most, MANTISSA_MAX)
+        return distinct.scaled(bits, tuple(mantissas), most)
+    if mantissas is None:
+        part = distinct.share(min(int(words), distinct.FEW), MANTISSA_BITS, sign=True)
+        each = distinct.booth(bits, (None,) * MANTISSA_BITS)
+        return at_once * part * each.terms, at_once * part * each.adders
+    found = [
+        distinct.booth(bits, distinct.columns_of(mantissas[i::at_once], MANTISSA_BITS))
+        for i in range(at_once)
+    ]
+    return sum(of.terms for of in found), sum(of.adders for of in found)
 
 
 def _shifters(

@@ -69,7 +69,7 @@ def draw(rng: np.random.Generator, family: Family) -> Sample:
             ints([fold.simd]),
             fold.res_type,
             family.multiplier,
-            mantissas if layer.scale == "shift" else None,
+            mantissas,
         ),
         styles=("distributed",),
     )
