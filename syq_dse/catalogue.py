@@ -53,6 +53,16 @@ def is_path(name: str) -> bool:
     return name.endswith(".toml") or "/" in name
 
 
+def is_source(name: str) -> bool:
+    """Whether a network is to be imported: an ONNX file, or `package.module:function`.
+
+    >>> [is_source(name) for name in ("net.onnx", "nets:small@1,1,28,28", "lenet5", "a:b.toml")]
+    [True, True, False, False]
+    """
+    module = ":" in name and not is_path(name.partition("@")[0])
+    return name.lower().endswith(".onnx") or module
+
+
 def whole(name: str) -> str:
     """The name, or the absolute path where it is one: it holds in any folder."""
     return str(Path(name).absolute()) if is_path(name) else name

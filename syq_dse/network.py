@@ -337,7 +337,7 @@ def build(file: NetworkFile) -> Network:
     for name in _order(reads):
         inputs = tuple(shapes[n] for n in reads[name])
         try:
-            shapes[name] = _out_shape(by_name[name], inputs)
+            shapes[name] = out_shape(by_name[name], inputs)
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
         nodes.append(Node(by_name[name], reads[name], inputs[0], shapes[name]))
@@ -395,7 +395,12 @@ def _order(reads: Mapping[str, tuple[str, ...]]) -> list[str]:
     return [name for name in order if name != INPUT]
 
 
-def _out_shape(layer: Layer, inputs: tuple[Shape, ...]) -> Shape:
+def out_shape(layer: Layer, inputs: tuple[Shape, ...]) -> Shape:
+    """What a layer writes.
+
+    Raises:
+        InputError: it does not fit what it reads.
+    """
     shape = inputs[0]
     match layer:
         case Conv():

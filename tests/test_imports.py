@@ -41,6 +41,7 @@ HOMES = {  # a library: the packages that may import it
     "optuna": {"search"},
     "amaranth": {"rtl"},
     "pyosys": {"rtl"},
+    "onnx": {"interop"},
     "click": {"cli"},
 }
 

@@ -17,7 +17,8 @@ COMMANDS = {
     "networks": "List the shipped networks.",
     "targets": "List the shipped boards.",
     "plot": "Draw the front of a run.",
-    "export": "Write a point of a run for training.",
+    "import": "Bring a network in from ONNX or PyTorch.",
+    "export": "Write a point of a run for training or other tools.",
     "train": "Train a point, or a float network, and measure its accuracy.",
     "profile": "Measure how sensitive each layer and tensor is.",
     "validate": "Train points of a run; put measured accuracies on its front.",
@@ -34,6 +35,7 @@ EXTRAS = {
     "PIL": "train",
     "amaranth": "rtl",
     "pyosys": "rtl",
+    "onnx": "onnx",
     "psycopg": "postgresql",
     "grpc": "grpc",
 }

@@ -11,13 +11,18 @@ import click
 
 from syq_dse import catalogue, network, records
 from syq_dse.cli.output import print_json, print_table, print_text, progress_bar
-from syq_dse.cli.paths import PATH
+from syq_dse.cli.paths import NETWORK, PATH
 from syq_dse.errors import InputError
 
 
 @click.command()
 @click.option("--target", "board", help="A shipped board or technology, or a TOML file.")
-@click.option("--network", "name", help="A shipped network or a TOML file.  [fmnist-vgg]")
+@click.option(
+    "--network",
+    "name",
+    type=NETWORK,
+    help="Shipped, a TOML file, or what `import` takes.  [fmnist-vgg]",
+)
 @click.option("--study", "study_file", help="Settings: a shipped study or a TOML file.")
 @click.option("--objective", "objectives", multiple=True, help="Repeat, 2 to 4.  [accuracy, fps]")
 @click.option("--fps", type=float, help="Least images a second.")

@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import click
 
 from syq_dse.cli.paths import PATH
 
+NETWORKS = {"brevitas": "syq_dse.interop.brevitas"}
+"""Formats of a trained network, each a module with write(trained, name, out)."""
+
 
 @click.command()
 @click.argument("run", type=PATH)
 @click.option("--point", default="knee", show_default=True, help="Id, number or name of a point.")
-@click.option("--format", "kind", type=click.Choice(["train"]), default="train", show_default=True)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["train", *NETWORKS]),
+    default="train",
+    show_default=True,
+)
+@click.option("--training", type=PATH, help="Folder of `train`.  [that of the point in the run]")
 @click.option("-o", "--out", type=PATH, help="Folder.  [default: .]")
-def command(run: Path, point: str, kind: str, out: Path | None) -> None:
-    """Write a point of a run: its scheme, folding, cost and accuracy as JSON, which training reads.
+def command(run: Path, point: str, kind: str, training: Path | None, out: Path | None) -> None:
+    """Write a point of a run for other tools.
 
-    Points with a name are knee, most-accurate, fastest and smallest.
+    train is its scheme, folding, cost and accuracy as JSON, which `train` reads. brevitas is the
+    trained network, and needs a training. Points with a name are knee, most-accurate, fastest and smallest.
 
     \b
     Example: syq-dse export runs/fmnist-vgg-zcu102 --point knee -o exported
     """
-    from syq_dse.search.export import export_train
+    folder = out or Path()
+    if kind == "train":
+        from syq_dse.search.export import export_train
 
-    click.echo(export_train(run, point, out or Path()))
+        click.echo(export_train(run, point, folder))
+        return
+    from syq_dse.interop import point as points
+
+    asked = points.read_point(run, point)
+    found = points.trained(run, asked, training)
+    for path in import_module(NETWORKS[kind]).write(found, asked.name, folder):
+        click.echo(path)

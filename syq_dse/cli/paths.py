@@ -1,11 +1,14 @@
-"""Arguments that are files or folders."""
+"""Arguments that are files or folders, and networks."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
+
+from syq_dse import catalogue
 
 
 class _Path(click.Path):
@@ -23,3 +26,20 @@ class _Path(click.Path):
 
 
 PATH = _Path(path_type=Path)
+
+
+class _Network(click.ParamType[str]):
+    """A shipped network, a TOML file, or what `import` takes, which becomes a file of the cache."""
+
+    name = "network"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        name = str(value)
+        if not catalogue.is_source(name):
+            return name
+        from syq_dse.interop import files
+
+        return str(files.cached(name))
+
+
+NETWORK = _Network()

@@ -10,11 +10,17 @@ from typing import Any
 import click
 
 from syq_dse.cli.output import SEED, print_json, print_table, print_text, progress_bar
-from syq_dse.cli.paths import PATH
+from syq_dse.cli.paths import NETWORK, PATH
 
 
 @click.command()
-@click.option("--network", "name", required=True, help="A shipped network or a TOML file.")
+@click.option(
+    "--network",
+    "name",
+    type=NETWORK,
+    required=True,
+    help="Shipped, a TOML file, or what `import` takes.",
+)
 @click.option("--dataset", help="A shipped data set or a TOML file.  [the network's]")
 @click.option("--data", type=PATH, help="Folder of the data set.")
 @click.option("--pretrained", type=PATH, help="Float network.  [the shipped]")

@@ -9,13 +9,19 @@ from typing import Any, TypeVar
 import click
 
 from syq_dse import network
-from syq_dse.cli.paths import PATH
+from syq_dse.cli.paths import NETWORK, PATH
 from syq_dse.cost import design
 from syq_dse.cost.estimate import LIMIT
 from syq_dse.cost.pricing import Pricing, load
 
 OPTIONS = (
-    click.option("--network", "name", required=True, help="A shipped network or a TOML file."),
+    click.option(
+        "--network",
+        "name",
+        type=NETWORK,
+        required=True,
+        help="Shipped, a TOML file, or what `import` takes.",
+    ),
     click.option(
         "--target", "board", required=True, help="A shipped board or technology, or a TOML file."
     ),

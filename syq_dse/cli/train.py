@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syq_dse.cli.output import SEED, number, print_json, print_text, progress_bar
-from syq_dse.cli.paths import PATH
+from syq_dse.cli.paths import NETWORK, PATH
 
 if TYPE_CHECKING:
     from syq_dse.train.training import Training
@@ -22,7 +22,12 @@ LEAST_SAME = 0.98
 
 @click.command()
 @click.argument("point", type=PATH, required=False)
-@click.option("--network", "name", help="A shipped network or a TOML file.  [the point's]")
+@click.option(
+    "--network",
+    "name",
+    type=NETWORK,
+    help="Shipped, a TOML file, or what `import` takes.  [the point's]",
+)
 @click.option("--target", "board", help="A shipped board or a TOML file.  [the point's]")
 @click.option("--float", "plain", is_flag=True, help="With --network: train it without codes.")
 @click.option("--uniform", metavar="WEIGHTS,BITS,GRANULARITY[,SCALE]", help="With --network.")

@@ -69,8 +69,9 @@ EXPLORE = "explore --network ./tiny.toml --target ./bench.toml " + " ".join(SMAL
             " see `syq-dse export --help`",
         ),
         (
-            "export runs --format onnx",
-            "Invalid value for '--format': 'onnx' is not 'train'; see `syq-dse export --help`",
+            "export runs --format pdf",
+            "Invalid value for '--format': 'pdf' is not one of 'train', 'brevitas'; "
+            "see `syq-dse export --help`",
         ),
     ],
 )

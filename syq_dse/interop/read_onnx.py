@@ -1,0 +1,845 @@
+"""Networks from ONNX and QONNX files, which are not trusted: nothing in them is run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, numpy_helper
+
+from syq_dse.errors import InputError, one_line
+from syq_dse.interop.operators import (
+    BATCH_NORM_EPS,
+    Assembly,
+    Floats,
+    Imported,
+    Operator,
+    WeightCodes,
+    refuse,
+)
+from syq_dse.network import Recipe, Shape
+from syq_dse.scheme import Granularity, Weights
+
+Array = npt.NDArray[Any]
+
+OPSETS = 9, 25
+"""Oldest and newest opset of ONNX that is read."""
+
+LARGEST_FILE = 1 << 31
+"""Bytes: what protobuf reads at most."""
+
+LARGEST_TENSOR = 1 << 29
+"""Elements of a constant."""
+
+LARGEST_FOLDED = 1 << 24
+"""Elements of a constant that is made of smaller ones."""
+
+DTYPES: dict[int, np.dtype[Any]] = {
+    TensorProto.FLOAT: np.dtype(np.float32),
+    TensorProto.DOUBLE: np.dtype(np.float64),
+    TensorProto.INT32: np.dtype(np.int32),
+    TensorProto.INT64: np.dtype(np.int64),
+}
+
+QUANTISED_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
+
+DOMAINS = ("", "ai.onnx", *QUANTISED_DOMAINS)
+
+OFFERED = (
+    "remedy: export in 32 bit floats, with a fixed image size, opset "
+    f"{OPSETS[0]} to {OPSETS[1]}, for inference"
+)
+
+
+def read(
+    model: ModelProto,
+    path: Path,
+    name: str,
+    provenance: str,
+    recipe: Callable[[Shape, int], Recipe],
+) -> Imported:
+    """The network in a file.
+
+    Args:
+        path: of the file, beside which constants may lie.
+        recipe: of the input's shape and the number of classes.
+
+    Raises:
+        InputError: the file is cut or of another kind, has dynamic shapes, 16 bit floats, an
+            operator that no layer is; names the node.
+    """
+    reader = _Reader(model, path)
+    for node in model.graph.node:
+        reader.take(node)
+    shape, classes = reader.assembly.shape, reader.assembly.shape_of(reader.output, "output").size
+    return reader.assembly.imported(reader.output, name, provenance, recipe(shape, classes))
+
+
+def load(path: Path) -> ModelProto:
+    """The file's message, without what lies beside it.
+
+    Raises:
+        InputError: it cannot be read, or its opset is too old or too new.
+    """
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise InputError(f"{path}: must have at most {LARGEST_FILE} bytes, got {size}")
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    model = ModelProto()
+    try:
+        model.ParseFromString(content)
+    except (DecodeError, RecursionError):
+        raise InputError(f"{path}: is cut or no ONNX file") from None
+    # of names that are no UTF-8 protobuf gives bytes
+    if not all(isinstance(text, str) for text in _texts(model)):
+        raise InputError(f"{path}: is cut or no ONNX file: names must be UTF-8 text")
+    if not model.graph.node:
+        raise InputError(f"{path}: is no ONNX file, or has no operators")
+    if model.functions:
+        raise InputError(f"{path}: has functions of its own; remedy: inline them at export")
+    versions = {one.domain: one.version for one in model.opset_import}
+    for domain in versions:
+        if domain not in DOMAINS and any(node.domain == domain for node in model.graph.node):
+            known = ", ".join(repr(one) for one in DOMAINS)
+            raise InputError(f"{path}: operators of domain {domain!r} are unknown; known: {known}")
+    version = versions.get("", versions.get("ai.onnx"))
+    if version is None or not OPSETS[0] <= version <= OPSETS[1]:
+        rule = f"opset must be {OPSETS[0]} to {OPSETS[1]}"
+        raise InputError(f"{path}: {rule}, got {version}; remedy: export anew, or convert it")
+    return model
+
+
+def _texts(model: ModelProto) -> Iterator[Any]:
+    """Every name in a file that is read here."""
+    for one in model.opset_import:
+        yield one.domain
+    for entry in model.metadata_props:
+        yield from (entry.key, entry.value)
+    graph = model.graph
+    for value in (*graph.input, *graph.output):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    tensors = list(graph.initializer)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield attribute.name
+            tensors.append(attribute.t)
+    for tensor in tensors:
+        yield tensor.name
+        for entry in tensor.external_data:
+            yield from (entry.key, entry.value)
+
+
+class _Quantised:
+    """A constant behind a quantiser."""
+
+    def __init__(self, array: Array, codes: WeightCodes) -> None:
+        self.array, self.codes = array, codes
+
+
+class _Reader:
+    """Nodes to operators; constants are folded on the way."""
+
+    def __init__(self, model: ModelProto, path: Path) -> None:
+        graph = model.graph
+        self.path = path
+        if graph.sparse_initializer:
+            raise InputError(f"{path}: sparse constants are unknown; {OFFERED}")
+        self.stored = {tensor.name: tensor for tensor in graph.initializer}
+        self.constants: dict[str, Array] = {}
+        self.quantised: dict[str, _Quantised] = {}
+        self.vectors: set[str] = set()  # tensors of two axes
+        self.origins: dict[str, str] = {}  # of folded and quantised constants: the one stored
+        inputs = [one for one in graph.input if one.name not in self.stored]
+        for what, tensors in (("input", inputs), ("output", list(graph.output))):
+            if len(tensors) != 1:
+                found = ", ".join(one_line(one.name) for one in tensors) or "none"
+                raise InputError(f"{path}: one {what} is needed, got {found}")
+        self.output = graph.output[0].name
+        self.batch, shape = _input_shape(path, inputs[0])
+        counts: dict[str, int] = {self.output: 1}
+        for node in graph.node:
+            read = list(node.input)
+            if node.op_type in ("Shape", "CastLike"):  # these look at no number
+                read = read[1:-1]
+            for tensor in read:
+                counts[tensor] = counts.get(tensor, 0) + 1
+        self.assembly = Assembly(inputs[0].name, shape, counts)
+
+    def take(self, node: NodeProto) -> None:
+        place = f"{self.path}: node '{node.name or (node.output[0] if node.output else '')}'"
+        if node.domain not in DOMAINS:
+            raise refuse(node.op_type or "?", place, f"domain {node.domain!r} is unknown")
+        if not node.output or not node.output[0]:
+            raise InputError(f"{one_line(place)}: writes nothing")
+        extra = [name for name in node.output[1:] if name]
+        if extra and any(name in self.assembly.readers for name in extra):
+            raise refuse(node.op_type, place, f"output '{one_line(extra[0])}' is not read here")
+        attributes = _attributes(node, place)
+        if node.op_type == "Constant" or self._foldable(node):
+            self.constants[node.output[0]] = self._folded(node, attributes, place)
+            if node.input:
+                self.origins[node.output[0]] = self.origins.get(node.input[0], node.input[0])
+            return
+        if node.op_type == "Shape" and node.input:
+            self.constants[node.output[0]] = self._shape(node.input[0], attributes, place)
+            return
+        if node.op_type in _QUANTISERS and self._is_constant(node.input[0]):
+            self.quantised[node.output[0]] = self._weight_codes(node, attributes, place)
+            return
+        make = _OPERATORS.get(node.op_type)
+        if make is None:
+            raise refuse(node.op_type or "?", place, "is not supported")
+        operator = make(self, node, attributes, place)
+        self.assembly.take(operator)
+        if operator.kind in ("flatten", "dense") or self.vectors.issuperset(operator.inputs):
+            self.vectors.add(operator.output)
+
+    # Constants
+
+    def _is_constant(self, name: str) -> bool:
+        return name in self.constants or name in self.stored
+
+    def constant(self, name: str, place: str) -> Array:
+        """A constant by its tensor.
+
+        Raises:
+            InputError: it is none, or broken.
+        """
+        if name not in self.constants and name in self.stored:
+            self.constants[name] = array_of(self.stored[name], self.path, place)
+        if name not in self.constants:
+            raise InputError(f"{one_line(place)}: '{one_line(name)}' must be a constant")
+        return self.constants[name]
+
+    def floats(self, name: str, place: str) -> Floats:
+        found = self.constant(name, place).astype(np.float64)
+        if not np.isfinite(found).all():
+            raise InputError(f"{one_line(place)}: '{one_line(name)}' must be finite")
+        return found
+
+    def weight(self, name: str, place: str) -> tuple[Floats, WeightCodes | None]:
+        """A constant, and how it is quantised where it is."""
+        if name in self.quantised:
+            held = self.quantised[name]
+            return held.array.astype(np.float64), held.codes
+        return self.floats(name, place), None
+
+    def _shape(self, name: str, attributes: Mapping[str, Any], place: str) -> Array:
+        if self._is_constant(name):
+            sizes = list(self.constant(name, place).shape)
+        else:
+            shape = self.assembly.shape_of(name, place)
+            vector = shape.pixels == 1 and name in self.vectors
+            sizes = [self.batch, shape.c] if vector else [self.batch, shape.c, shape.h, shape.w]
+        return np.array(sizes[attributes.get("start", 0) : attributes.get("end")], np.int64)
+
+    def _foldable(self, node: NodeProto) -> bool:
+        given = [name for name in node.input if name]
+        if node.op_type == "CastLike":  # what it is like need not be a constant
+            given = given[:1]
+        return node.op_type in FOLDED and bool(given) and all(map(self._is_constant, given))
+
+    def _folded(self, node: NodeProto, attributes: Mapping[str, Any], place: str) -> Array:
+        if node.op_type == "Constant":
+            for key in ("value", "value_float", "value_int", "value_floats", "value_ints"):
+                if key in attributes:
+                    value = attributes[key]
+                    if isinstance(value, TensorProto):
+                        return array_of(value, self.path, place)
+                    return np.asarray(value)
+            raise refuse("Constant", place, "must be a tensor or numbers")
+        given = node.input[:1] if node.op_type == "CastLike" else node.input
+        inputs = [self.constant(name, place) for name in given if name]
+        try:
+            found = np.asarray(FOLDED[node.op_type](inputs, attributes))
+        except (ValueError, IndexError, TypeError, KeyError, OverflowError) as error:
+            raise InputError(
+                f"{one_line(place)}: cannot be folded: {one_line(str(error))}"
+            ) from None
+        return found
+
+    # Quantisers
+
+    def _weight_codes(
+        self, node: NodeProto, attributes: Mapping[str, Any], place: str
+    ) -> _Quantised:
+        array = self.floats(node.input[0], place)
+        scale = self.floats(node.input[1], place)
+        kind: Weights
+        if node.op_type == "BipolarQuant":
+            kind = "binary"
+        else:
+            bits = self.bits(node, 3, place)
+            if not attributes.get("signed", 1):
+                raise refuse(node.op_type, place, "weights must be signed")
+            if self.floats(node.input[2], place).any():
+                raise refuse(node.op_type, place, "weights must have zero point 0")
+            ternary = bits == 2 and attributes.get("narrow", 1)
+            names: dict[int, Weights] = {1: "binary", 3: "int3", 4: "int4", 5: "int5"}
+            names |= {2: "ternary" if ternary else "int2", 6: "int6", 7: "int7", 8: "int8"}
+            kind = names[bits]
+        granularity = _granularity(array.shape, scale.shape, place)
+        self.origins[node.output[0]] = self.origins.get(node.input[0], node.input[0])
+        return _Quantised(array, WeightCodes(weights=kind, granularity=granularity))
+
+    def bits(self, node: NodeProto, index: int, place: str) -> int:
+        if len(node.input) <= index:
+            raise InputError(f"{one_line(place)}: has {len(node.input)} inputs; some are missing")
+        found = self.floats(node.input[index], place)
+        if found.size != 1 or float(found.reshape(-1)[0]) not in range(1, 9):
+            raise refuse(node.op_type, place, "bits must be one number, 1 to 8")
+        return int(found.reshape(-1)[0])
+
+    def label(self, node: NodeProto, weight: str | None = None) -> str:
+        """What the layer of a node is called: as its weight is, or as the node."""
+        if weight is not None:
+            origin = self.origins.get(weight, weight)
+            if origin.endswith(".weight"):
+                return origin.removesuffix(".weight")
+        return _path(node)
+
+
+def _path(node: NodeProto) -> str:
+    """The module's path in a node's name: `/layer1/layer1.0/conv1/Conv` is layer1.0.conv1."""
+    parts = [part for part in node.name.split("/") if part]
+    if "/" not in node.name:
+        return ""
+    parts = parts[:-1]
+    kept = [
+        part
+        for part, after in zip(parts, [*parts[1:], ""], strict=True)
+        if not after.startswith(f"{part}.")
+    ]
+    return ".".join(kept)
+
+
+def _granularity(weight: Sequence[int], scale: Sequence[int], place: str) -> Granularity:
+    """Which weights share a scale, by the shape of the scales."""
+    size = math.prod(scale)
+    if size == 1:
+        return "layer"
+    if len(weight) == 4 and len(scale) == 4:
+        known: dict[tuple[int, ...], Granularity] = {
+            (1, 1, weight[2], 1): "row",
+            (1, 1, weight[2], weight[3]): "pixel",
+            (weight[0], 1, 1, 1): "channel",
+        }
+        if tuple(scale) in known:
+            return known[tuple(scale)]
+    if len(weight) == 2 and tuple(scale) == (weight[0], 1):
+        return "channel"
+    raise refuse(
+        "Quant",
+        place,
+        "scales must be one, or one a kernel row, kernel pixel or output channel, got shape "
+        f"{list(scale)} for weights {list(weight)}",
+    )
+
+
+# Tensors
+
+
+def array_of(tensor: TensorProto, path: Path, place: str) -> Array:
+    """A stored tensor, whose size is checked before anything is allocated.
+
+    Raises:
+        InputError: of another type, too large, or with other bytes than its shape needs.
+    """
+    at = f"{one_line(place)}: constant '{one_line(tensor.name)}'"
+    if tensor.data_type not in DTYPES:
+        known = TensorProto.DataType.keys()
+        shown = tensor.data_type
+        name = TensorProto.DataType.Name(shown) if shown in range(len(known)) else str(shown)
+        raise InputError(f"{at}: type {name} is unknown; {OFFERED}")
+    dtype = DTYPES[tensor.data_type]
+    dims = list(tensor.dims)
+    if any(size < 0 for size in dims):
+        raise InputError(f"{at}: sizes must not be negative, got {dims}")
+    count = math.prod(dims)
+    if count > LARGEST_TENSOR:
+        raise InputError(f"{at}: must have at most {LARGEST_TENSOR} elements, got {count}")
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return np.frombuffer(_beside(tensor, path, at, count * dtype.itemsize), dtype).reshape(dims)
+    if tensor.HasField("raw_data"):
+        held = len(tensor.raw_data) / dtype.itemsize
+    else:
+        fields: dict[int, Sequence[float]] = {
+            TensorProto.FLOAT: tensor.float_data,
+            TensorProto.DOUBLE: tensor.double_data,
+            TensorProto.INT32: tensor.int32_data,
+            TensorProto.INT64: tensor.int64_data,
+        }
+        held = len(fields[tensor.data_type])
+    if held != count:
+        raise InputError(f"{at}: shape {dims} needs {count} elements, got {held:g}")
+    return np.asarray(numpy_helper.to_array(tensor))
+
+
+def _beside(tensor: TensorProto, path: Path, at: str, size: int) -> bytes:
+    """The bytes of a tensor that lie in a file beside."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    where = Path(location)
+    root = path.resolve().parent
+    inside = (
+        location and not where.is_absolute() and ".." not in where.parts and "\0" not in location
+    )
+    if not inside or not (root / where).resolve().is_relative_to(root):
+        raise InputError(f"{at}: must lie beside the file, got {location!r}")
+    numbers = [entries.get("offset", "0"), entries.get("length", str(size))]
+    if not all(text.isdecimal() and len(text) < 16 for text in numbers):
+        raise InputError(f"{at}: offset and length must be numbers, got {numbers}")
+    offset, length = map(int, numbers)
+    if length != size:
+        raise InputError(f"{at}: its shape needs {size} bytes, got {length}")
+    try:
+        with (root / where).open("rb") as file:
+            file.seek(offset)
+            found = file.read(size)
+    except OSError as error:
+        raise InputError(f"{root / where}: cannot be read: {error.strerror}") from None
+    if len(found) != size:
+        raise InputError(f"{root / where}: is cut: {at} needs {offset + size} bytes")
+    return found
+
+
+def _input_shape(path: Path, value: onnx.ValueInfoProto) -> tuple[int, Shape]:
+    """Images at a time, 1 where that is open, and the shape of one."""
+    at = f"{path}: input '{one_line(value.name)}'"
+    kind = value.type.tensor_type
+    if kind.elem_type not in (TensorProto.FLOAT, TensorProto.DOUBLE):
+        shown = kind.elem_type
+        known = shown in range(len(TensorProto.DataType.keys()))
+        name = TensorProto.DataType.Name(shown) if known else str(shown)
+        raise InputError(f"{at}: must be 32 bit floats, got {name}; {OFFERED}")
+    dims = list(kind.shape.dim)
+    if len(dims) not in (2, 4):
+        raise InputError(
+            f"{at}: must be images (n, c, h, w) or vectors (n, c), got {len(dims)} axes"
+        )
+    for index, dim in enumerate(dims[1:], start=1):
+        if not dim.HasField("dim_value") or dim.dim_value < 1:
+            shown_dim = dim.dim_param or dim.dim_value
+            raise InputError(
+                f"{at}: axis {index} is dynamic ({one_line(str(shown_dim))}); {OFFERED}"
+            )
+    batch = dims[0].dim_value if dims[0].HasField("dim_value") and dims[0].dim_value > 0 else 1
+    sizes = [dim.dim_value for dim in dims[1:]] + [1, 1]
+    return batch, Shape(*sizes[:3])
+
+
+def _attributes(node: NodeProto, place: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for one in node.attribute:
+        match one.type:
+            case AttributeProto.INT:
+                found[one.name] = one.i
+            case AttributeProto.FLOAT:
+                found[one.name] = one.f
+            case AttributeProto.STRING:
+                found[one.name] = one.s.decode("utf-8", "replace")
+            case AttributeProto.INTS:
+                found[one.name] = list(one.ints)
+            case AttributeProto.FLOATS:
+                found[one.name] = list(one.floats)
+            case AttributeProto.TENSOR:
+                found[one.name] = one.t
+            case _:
+                raise InputError(
+                    f"{one_line(place)}: attribute '{one_line(one.name)}' is of an unknown kind"
+                )
+    return found
+
+
+# Constant folding: only what cannot make much out of little
+
+
+def _broadcast(make: Callable[[Array, Array], Array]) -> Callable[..., Array]:
+    def folded(inputs: Sequence[Array], attributes: Mapping[str, Any]) -> Array:
+        a, b = inputs
+        _check_folded(np.broadcast_shapes(a.shape, b.shape), max(a.size, b.size))
+        return make(a, b)
+
+    return folded
+
+
+def _check_folded(shape: Sequence[int], given: int) -> None:
+    if math.prod(shape) > max(LARGEST_FOLDED, given):
+        raise ValueError(f"the result of shape {list(shape)} is too large")
+
+
+def _expanded(inputs: Sequence[Array], attributes: Mapping[str, Any]) -> Array:
+    shape = np.broadcast_shapes(inputs[0].shape, [int(size) for size in inputs[1].reshape(-1)])
+    _check_folded(shape, inputs[0].size)
+    return np.broadcast_to(inputs[0], shape)
+
+
+def _axes(inputs: Sequence[Array], attributes: Mapping[str, Any]) -> tuple[int, ...]:
+    given = inputs[1].reshape(-1).tolist() if len(inputs) > 1 else attributes["axes"]
+    return tuple(int(axis) for axis in given)
+
+
+def _cast(inputs: Sequence[Array], attributes: Mapping[str, Any]) -> Array:
+    return inputs[0].astype(DTYPES[attributes["to"]])
+
+
+def _reshaped(inputs: Sequence[Array], attributes: Mapping[str, Any]) -> Array:
+    wanted = [int(size) for size in inputs[1].reshape(-1)]
+    return inputs[0].reshape(
+        [inputs[0].shape[i] if size == 0 else size for i, size in enumerate(wanted)]
+    )
+
+
+def _divided(a: Array, b: Array) -> Array:
+    if np.issubdtype(a.dtype, np.integer):
+        if not b.all():
+            raise ValueError("a division by 0")
+        return np.asarray(np.fix(a / b).astype(a.dtype))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(a / b)
+
+
+FOLDED: dict[str, Callable[[Sequence[Array], Mapping[str, Any]], Array]] = {
+    "Identity": lambda x, a: x[0],
+    "Cast": _cast,
+    "CastLike": lambda x, a: x[0].astype(np.float32),
+    "Expand": _expanded,
+    "Neg": lambda x, a: -x[0],
+    "Sqrt": lambda x, a: np.sqrt(x[0]),
+    "Transpose": lambda x, a: x[0].transpose(a.get("perm")),
+    "Reshape": _reshaped,
+    "Flatten": lambda x, a: x[0].reshape(math.prod(x[0].shape[: a.get("axis", 1)]), -1),
+    "Unsqueeze": lambda x, a: np.expand_dims(x[0], _axes(x, a)),
+    "Squeeze": lambda x, a: np.squeeze(x[0], _axes(x, a)),
+    "Concat": lambda x, a: np.concatenate(x, a["axis"]),
+    "Gather": lambda x, a: np.take(x[0], x[1].astype(np.int64), a.get("axis", 0)),
+    "Add": _broadcast(np.add),
+    "Sub": _broadcast(np.subtract),
+    "Mul": _broadcast(np.multiply),
+    "Div": _broadcast(_divided),
+}
+
+
+# Operators
+
+_Make = Callable[[_Reader, NodeProto, Mapping[str, Any], str], Operator]
+
+
+def _square(values: Sequence[int], what: str, node: NodeProto, place: str) -> int:
+    if len(values) != 2 or values[0] != values[1]:
+        raise refuse(node.op_type, place, f"{what} must be square, got {list(values)}")
+    return int(values[0])
+
+
+def _window(
+    reader: _Reader, node: NodeProto, attributes: Mapping[str, Any], k: int, place: str
+) -> tuple[int, tuple[int, int]]:
+    """Stride and padding of a window, with dilation, odd paddings and rounding up refused."""
+    stride = _square(attributes.get("strides", [1, 1]), "strides", node, place)
+    if any(one != 1 for one in attributes.get("dilations", [])):
+        raise refuse(node.op_type, place, f"dilation must be 1, got {attributes['dilations']}")
+    shape = reader.assembly.shape_of(node.input[0], place)
+    auto = attributes.get("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER") and stride >= 1:
+        wanted = [max(0, (-(-n // stride) - 1) * stride + k - n) for n in (shape.h, shape.w)]
+        total = _square(wanted, "the padding that SAME needs", node, place)
+        few, many = total // 2, total - total // 2
+        pads = (few, many) if auto == "SAME_UPPER" else (many, few)
+    elif auto in ("NOTSET", "VALID"):
+        given = attributes.get("pads", [0] * 4) if auto == "NOTSET" else [0] * 4
+        if len(given) != 4 or given[0] != given[1] or given[2] != given[3] or min(given) < 0:
+            raise refuse(node.op_type, place, f"padding must be alike in rows and columns: {given}")
+        pads = int(given[0]), int(given[2])
+    else:
+        raise refuse(node.op_type, place, f"auto_pad {auto!r} is unknown")
+    if attributes.get("ceil_mode", 0) and any(
+        (n + sum(pads) - k) % max(stride, 1) for n in (shape.h, shape.w)
+    ):
+        raise refuse(node.op_type, place, "ceil_mode must be 0 where windows do not fit evenly")
+    return stride, pads
+
+
+def _conv(reader: _Reader, node: NodeProto, attributes: Mapping[str, Any], place: str) -> Operator:
+    _needs(node, 2, place)
+    weight, codes = reader.weight(node.input[1], place)
+    if weight.ndim != 4:
+        raise refuse("Conv", place, f"must be over two axes, got a weight {list(weight.shape)}")
+    k = _square(attributes.get("kernel_shape", weight.shape[2:]), "kernels", node, place)
+    stride, pads = _window(reader, node, attributes, k, place)
+    return Operator(
+        kind="conv",
+        place=place,
+        inputs=(node.input[0],),
+        output=node.output[0],
+        label=reader.label(node, node.input[1]),
+        k=k,
+        stride=stride,
+        pads=pads,
+        groups=int(attributes.get("group", 1)),
+        arrays={"weight": weight, **_bias(reader, node, 2, place)},
+        codes=codes,
+    )
+
+
+def _bias(reader: _Reader, node: NodeProto, index: int, place: str) -> dict[str, Floats]:
+    if len(node.input) <= index or not node.input[index]:
+        return {}
+    bias = reader.weight(node.input[index], place)[0].reshape(-1)
+    if node.input[index] not in reader.stored and not bias.any():
+        return {}  # exporters make one of zeros where there is none
+    return {"bias": bias}
+
+
+def _needs(node: NodeProto, inputs: int, place: str) -> None:
+    if len(node.input) < inputs or not all(node.input[:inputs]):
+        raise InputError(
+            f"{one_line(place)}: {node.op_type} needs {inputs} inputs, got {len(node.input)}"
+        )
+
+
+def _gemm(reader: _Reader, node: NodeProto, attributes: Mapping[str, Any], place: str) -> Operator:
+    _needs(node, 2, place)
+    if attributes.get("transA", 0):
+        raise refuse("Gemm", place, "transA must be 0")
+    weight, codes = reader.weight(node.input[1], place)
+    if weight.ndim != 2:
+        raise refuse(node.op_type, place, f"the weight must be a matrix: {list(weight.shape)}")
+    if node.op_type == "MatMul" or not attributes.get("transB", 0):
+        weight = weight.T
+        if codes is not None and codes.granularity != "layer":
+            raise refuse(node.op_type, place, "scales of a transposed weight must be one")
+    alpha, beta = (float(attributes.get(key, 1.0)) for key in ("alpha", "beta"))
+    bias = {} if node.op_type == "MatMul" else _bias(reader, node, 2, place)
+    if "bias" in bias and bias["bias"].size == 1:
+        bias["bias"] = np.full(len(weight), bias["bias"][0])
+    return Operator(
+        kind="dense",
+        place=place,
+        inputs=(node.input[0],),
+        output=node.output[0],
+        label=reader.label(node, node.input[1]),
+        arrays={"weight": weight * alpha, **{key: value * beta for key, value in bias.items()}},
+        codes=codes,
+    )
+
+
+def _batch_norm(
+    reader: _Reader, node: NodeProto, attributes: Mapping[str, Any], place: str
+) -> Operator:
+    _needs(node, 5, place)
+    if attributes.get("training_mode", 0):
+        raise refuse("BatchNormalization", place, f"is in training mode; {OFFERED}")
+    names = ("gain", "offset", "mean", "variance")
+    arrays = {
+        name: reader.floats(tensor, place).reshape(-1)
+        for name, tensor in zip(names, node.input[1:5], strict=True)
+    }
+    arrays["variance"] = arrays["variance"] + (attributes.get("epsilon", 1e-5) - BATCH_NORM_EPS)
+    return Operator(
+        kind="batch_norm",
+        place=place,
+        inputs=(node.input[0],),
+        output=node.output[0],
+        arrays=arrays,
+    )
+
+
+def _relu(reader: _Reader, node: NodeProto, attributes: Mapping[str, Any], place: str) -> Operator:
+    _needs(node, 1, place)
+    if node.op_type == "Clip":
+        low = attributes.get("min")
+        if len(node.input) > 1 and node.input[1]:
+            low = float(reader.floats(node.input[1], place).reshape(-1)[:1].sum())
+        if low != 0:
+            raise refuse("Clip", place, f"the lower end must be 0, got {low}")
+    return _unary("relu", node, place)
+
+
+def _unary(kind: Any, node: NodeProto, place: str) -> Operator:
+    _needs(node, 1, place)
+    return Operator(kind=kind, place=place, inputs=(node.input[0],), output=node.output[0])
+
+
+def _pool(reader: _Reader, node: NodeProto, attributes: Mapping[str, Any], place: str) -> Operator:
+    _needs(node, 1, place)
+    if "kernel_shape" not in attributes:
+        raise InputError(f"{one_line(place)}: has no kernel_shape")
+    k = _square(attributes["kernel_shape"], "kernels", node, place)
+    stride, pads = _window(reader, node, attributes, k, place)
+    if node.op_type == "AveragePool" and any(pads):
+        raise refuse("AveragePool", place, f"padding must be 0, got {list(pads)}")
+    return Operator(
+        kind="max_pool" if node.op_type == "MaxPool" else "avg_pool",
+        place=place,
+        inputs=(node.input[0],),
+        output=node.output[0],
+        k=k,
+        stride=stride,
+        pads=pads,
+    )
+
+
+def _mean(reader: _Reader, node: NodeProto, attributes: Mapping[str, Any], place: str) -> Operator:
+    if node.op_type == "ReduceMean":
+        _needs(node, 1, place)
+        axes = attributes.get("axes")
+        if len(node.input) > 1 and node.input[1]:
+            axes = reader.constant(node.input[1], place).reshape(-1).tolist()
+        if sorted(int(axis) % 4 for axis in axes or []) != [2, 3]:
+            raise refuse("ReduceMean", place, f"must be over rows and columns, got axes {axes}")
+    return _unary("global_avg_pool", node, place)
+
+
+def _added(reader: _Reader, node: NodeProto, attributes: Mapping[str, Any], place: str) -> Operator:
+    _needs(node, 2, place)
+    held = [reader._is_constant(name) for name in node.input[:2]]
+    if node.op_type in ("Add", "Sum") and not any(held):
+        if len(node.input) != 2:
+            raise refuse("Sum", place, f"must be of two tensors, got {len(node.input)}")
+        return Operator(
+            kind="add", place=place, inputs=(node.input[0], node.input[1]), output=node.output[0]
+        )
+    data = 1 if held[0] else 0
+    if not held[1 - data] or (data == 1 and node.op_type in ("Sub", "Div")):
+        raise refuse(
+            node.op_type, place, "one operand must be a constant, the second of Sub and Div"
+        )
+    value = reader.floats(node.input[1 - data], place)
+    arrays: dict[str, Floats]
+    match node.op_type:
+        case "Add" | "Sum":
+            arrays = {"term": value}
+        case "Sub":
+            arrays = {"term": -value}
+        case "Mul":
+            arrays = {"factor": value}
+        case _:
+            if not value.all():
+                raise refuse("Div", place, "the constant must not be 0")
+            arrays = {"factor": 1 / value}
+    return Operator(
+        kind="affine",
+        place=place,
+        inputs=(node.input[data],),
+        output=node.output[0],
+        arrays=arrays,
+    )
+
+
+def _flattened(
+    reader: _Reader, node: NodeProto, attributes: Mapping[str, Any], place: str
+) -> Operator:
+    _needs(node, 1, place)
+    shape = reader.assembly.shape_of(node.input[0], place)
+    if node.op_type == "Flatten":
+        if attributes.get("axis", 1) not in (1, -3):
+            raise refuse("Flatten", place, f"axis must be 1, got {attributes['axis']}")
+        return _unary("flatten", node, place)
+    if node.op_type in ("Squeeze", "Unsqueeze"):
+        if shape.pixels != 1:
+            raise refuse(node.op_type, place, f"needs one pixel, got {shape}")
+        return _unary("identity", node, place)
+    _needs(node, 2, place)
+    wanted = [int(size) for size in reader.constant(node.input[1], place).reshape(-1)]
+    whole = [shape.c, shape.h, shape.w]
+    if len(wanted) == 2 and wanted[1] in (-1, shape.size):
+        return _unary("flatten", node, place)
+    same = [size if size else whole[i] for i, size in enumerate(wanted[1:]) if i < 3]
+    if len(wanted) == 4 and (same == whole or (same.count(-1) == 1 and wanted[0] != -1)):
+        known = math.prod(size for size in same if size != -1)
+        filled = [shape.size // known if size == -1 else size for size in same] if known else []
+        if filled == whole:
+            return _unary("identity", node, place)
+    raise refuse("Reshape", place, f"must flatten {shape} to a vector, got {wanted}")
+
+
+def _quantiser(
+    reader: _Reader, node: NodeProto, attributes: Mapping[str, Any], place: str
+) -> Operator:
+    _needs(node, 2, place)
+    signed = bool(attributes.get("signed", 1))
+    match node.op_type:
+        case "BipolarQuant":  # two codes, which here are 0 and 1
+            bits, signed = 1, False
+        case "MultiThreshold":
+            kind = str(attributes.get("out_dtype", ""))
+            digits = kind.removeprefix("U").removeprefix("INT")
+            if kind in ("BIPOLAR", "BINARY"):
+                bits, signed = 1, False
+            elif digits in ("1", "2", "3", "4", "5", "6", "7", "8"):
+                bits, signed = int(digits), not kind.startswith("U")
+            else:
+                raise refuse("MultiThreshold", place, f"must write 1 to 8 bits, got {kind!r}")
+        case "Trunc":
+            bits = reader.bits(node, 4, place)
+        case _:
+            bits = reader.bits(node, 3, place)
+            if bits == 1 and signed:
+                signed = False
+    return Operator(
+        kind="quantiser",
+        place=place,
+        inputs=(node.input[0],),
+        output=node.output[0],
+        bits=bits,
+        signed=signed,
+    )
+
+
+def _same(reader: _Reader, node: NodeProto, attributes: Mapping[str, Any], place: str) -> Operator:
+    if node.op_type == "Cast" and attributes.get("to") not in (
+        TensorProto.FLOAT,
+        TensorProto.DOUBLE,
+    ):
+        raise refuse("Cast", place, "must be to 32 bit floats")
+    return _unary("identity", node, place)
+
+
+_QUANTISERS = ("Quant", "IntQuant", "BipolarQuant")
+
+_OPERATORS: dict[str, _Make] = {
+    "Conv": _conv,
+    "Gemm": _gemm,
+    "MatMul": _gemm,
+    "BatchNormalization": _batch_norm,
+    "Relu": _relu,
+    "Clip": _relu,
+    "MaxPool": _pool,
+    "AveragePool": _pool,
+    "GlobalAveragePool": _mean,
+    "ReduceMean": _mean,
+    "Add": _added,
+    "Sum": _added,
+    "Sub": _added,
+    "Mul": _added,
+    "Div": _added,
+    "Flatten": _flattened,
+    "Reshape": _flattened,
+    "Squeeze": _flattened,
+    "Unsqueeze": _flattened,
+    "Dropout": _same,
+    "Identity": _same,
+    "Cast": _same,
+    "Quant": _quantiser,
+    "IntQuant": _quantiser,
+    "BipolarQuant": _quantiser,
+    "Trunc": _quantiser,
+    "MultiThreshold": _quantiser,
+}
+
+
+def metadata(model: ModelProto) -> Iterator[tuple[str, str]]:
+    """What the file says of itself."""
+    for entry in model.metadata_props:
+        yield entry.key, entry.value
