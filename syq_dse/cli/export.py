@@ -9,7 +9,11 @@ import click
 
 from syq_dse.cli.paths import PATH
 
-NETWORKS = {"brevitas": "syq_dse.interop.brevitas"}
+NETWORKS = {
+    "brevitas": "syq_dse.interop.brevitas",
+    "qonnx": "syq_dse.interop.qonnx",
+    "onnx": "syq_dse.interop.integer_onnx",
+}
 """Formats of a trained network, each a module with write(trained, name, out)."""
 
 
@@ -28,8 +32,9 @@ NETWORKS = {"brevitas": "syq_dse.interop.brevitas"}
 def command(run: Path, point: str, kind: str, training: Path | None, out: Path | None) -> None:
     """Write a point of a run for other tools.
 
-    train is its scheme, folding, cost and accuracy as JSON, which `train` reads. brevitas is the
-    trained network, and needs a training. Points with a name are knee, most-accurate, fastest and smallest.
+    train is its scheme, folding, cost and accuracy as JSON, which `train` reads. brevitas, qonnx
+    and onnx are the trained network, and need a training. Points with a name are knee,
+    most-accurate, fastest and smallest.
 
     \b
     Example: syq-dse export runs/fmnist-vgg-zcu102 --point knee -o exported
@@ -44,5 +49,9 @@ def command(run: Path, point: str, kind: str, training: Path | None, out: Path |
 
     asked = points.read_point(run, point)
     found = points.trained(run, asked, training)
-    for path in import_module(NETWORKS[kind]).write(found, asked.name, folder):
+    module = import_module(NETWORKS[kind])
+    written = module.write(found, asked.name, folder)
+    for note in getattr(module, "notes", lambda of: [])(found):
+        click.echo(f"note: {note}", err=True)
+    for path in written:
         click.echo(path)

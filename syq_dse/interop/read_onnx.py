@@ -774,13 +774,13 @@ def _quantiser(
             bits, signed = 1, False
         case "MultiThreshold":
             kind = str(attributes.get("out_dtype", ""))
-            digits = kind.removeprefix("U").removeprefix("INT")
-            if kind in ("BIPOLAR", "BINARY"):
-                bits, signed = 1, False
-            elif digits in ("1", "2", "3", "4", "5", "6", "7", "8"):
-                bits, signed = int(digits), not kind.startswith("U")
-            else:
-                raise refuse("MultiThreshold", place, f"must write 1 to 8 bits, got {kind!r}")
+            at = reader.constant(node.input[1], place)
+            bits = at.shape[-1].bit_length() if at.ndim == 2 else 0
+            if not (kind.startswith(("INT", "UINT")) or kind in ("BIPOLAR", "BINARY")):
+                raise refuse("MultiThreshold", place, f"must write integers, got {kind!r}")
+            if not 1 <= bits <= 8:
+                raise refuse("MultiThreshold", place, f"must have 1 to 255 steps: {at.shape}")
+            signed = kind.startswith("INT")
         case "Trunc":
             bits = reader.bits(node, 4, place)
         case _:

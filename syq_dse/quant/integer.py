@@ -173,14 +173,14 @@ def code_ends(bits: int, signed: bool) -> tuple[int, int]:
 
 def accumulate(node: Node, integers: LayerIntegers, codes: Ints) -> Ints:
     """The accumulators (images, c_out, rows, columns) of a layer with weights, exact."""
-    weights = _weights(node, integers).reshape(node.groups, -1, node.fan_in).astype(np.float64)
+    held = weights(node, integers).reshape(node.groups, -1, node.fan_in).astype(np.float64)
     windows = _windows(codes, node, 0)  # (images, channels, rows, columns, k, k)
     shape = (node.groups, node.fan_in, -1)
     out = np.empty((len(codes), *windows.shape[2:4], node.out_shape.c), np.int64)
     block = max(1, COLUMN_ELEMENTS // (node.in_shape.c * node.k**2 * node.out_shape.pixels))
     for first in range(0, len(codes), block):
         columns = windows[first : first + block].transpose(1, 4, 5, 0, 2, 3)
-        sums = weights @ columns.astype(np.float64).reshape(shape)
+        sums = held @ columns.astype(np.float64).reshape(shape)
         part = out[first : first + block]
         part[...] = sums.reshape(node.out_shape.c, -1).T.reshape(part.shape)
     return np.ascontiguousarray(out.transpose(0, 3, 1, 2))
@@ -245,7 +245,7 @@ def _clip(value: Ints, ranges: tuple[int, int]) -> Ints:
     return clipped
 
 
-def _weights(node: Node, integers: LayerIntegers) -> Ints:
+def weights(node: Node, integers: LayerIntegers) -> Ints:
     """Codes times mantissas (c_out, c_in / groups, k, k)."""
     entries = len(integers.mantissas)
     by_pixel = entries == node.k**2 and node.k > 1
@@ -403,7 +403,7 @@ def _check_steps(
 
 def reach(node: Node, own: LayerIntegers, read: tuple[int, int]) -> Ints:
     """Largest magnitude (c_out,) that an accumulator can take, from the codes that it reads."""
-    sums: Ints = np.abs(_weights(node, own)).sum(axis=(1, 2, 3)) * max(-read[0], read[1])
+    sums: Ints = np.abs(weights(node, own)).sum(axis=(1, 2, 3)) * max(-read[0], read[1])
     return sums
 
 

@@ -77,7 +77,7 @@ def streamline(
         tensor = model.written[node.name]
         own = tensor.name == node.name and tensor.kind != "result"
         if node.has_weights:
-            held, sums, offsets = _affine(model, node, model.step(node.name) if own else None)
+            held, sums, offsets = affine(model, node, model.step(node.name) if own else None)
             if own:
                 few = not tensor.signed and model.bits[node.name] <= MOST_THRESHOLD_BITS
                 method = methods.get(node.name, "thresholds" if few else "multiply")
@@ -98,7 +98,7 @@ def streamline(
     return integers, _readout(model)
 
 
-def _affine(
+def affine(
     model: Model, node: Node, written: Tensor | None
 ) -> tuple[LayerIntegers, Floats, Floats]:
     """Codes and mantissas, and A and B of each channel, with which raised = A * acc + B.
@@ -254,7 +254,7 @@ def _readout(model: Model) -> Readout:
     classes = node.out_shape.c
     tensor = model.written[node.name]
     if tensor.kind == "result" and node.has_weights:
-        _, sums, offsets = _affine(model, node, None)
+        _, sums, offsets = affine(model, node, None)
         return Readout(scale=sums, offset=offsets)
     if tensor.kind == "result":
         scale = float(model.step(model.written[node.inputs[0]].name))

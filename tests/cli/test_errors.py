@@ -70,8 +70,8 @@ EXPLORE = "explore --network ./tiny.toml --target ./bench.toml " + " ".join(SMAL
         ),
         (
             "export runs --format pdf",
-            "Invalid value for '--format': 'pdf' is not one of 'train', 'brevitas'; "
-            "see `syq-dse export --help`",
+            "Invalid value for '--format': 'pdf' is not one of 'train', 'brevitas', 'qonnx', "
+            "'onnx'; see `syq-dse export --help`",
         ),
     ],
 )

@@ -293,3 +293,48 @@ def test_a_broken_validation_table(explored: Path, cli: Run) -> None:
         done = cli("validate", "run", *FLOAT)
         assert done.code == 1 and message in done.err, done.err
         assert Path("run/validation.csv").read_text() == text
+
+
+def test_a_trained_point_goes_out(explored: Path, cli: Run) -> None:
+    options = ("--points", "knee", "--epochs", "1", "--pretrained", "float/model.safetensors")
+    assert cli("validate", "run", *options).code == 0
+    for kind, endings in {
+        "onnx": {".onnx"},
+        "qonnx": {".qonnx.onnx"},
+        "brevitas": {"_brevitas.py", "_brevitas.safetensors"},
+    }.items():
+        done = cli("export", "run", "--format", kind, "-o", f"out/{kind}")
+        assert done.code == 0, done
+        files = [Path(line) for line in done.out.splitlines()]
+        assert sorted(files) == sorted(Path(f"out/{kind}").iterdir())
+        names = {path.name for path in files}
+        assert all(any(name.endswith(ending) for name in names) for ending in endings)
+        assert all(name.startswith("tiny-bench-p") or kind == "brevitas" for name in names)
+    (path,) = Path("out/onnx").iterdir()
+    found = dataset.load(network.load("tiny.toml"))
+    images = found.test.batch(torch.arange(100), None).numpy()
+    session = pytest.importorskip("onnxruntime").InferenceSession(str(path))
+    (logits,) = session.run(["logits"], {"images": images})
+    (folder,) = Path("run/trainings").glob("*/result.json")
+    result = json.loads(folder.read_text())
+    right = (logits.argmax(1) == found.test.labels.numpy()).mean()
+    assert right > 0.5 and result["integers"]["same_class"] > 0
+    back = cli("import", next(str(p) for p in Path("out/qonnx").iterdir() if "qonnx" in p.name),
+               "-o", "back.toml")  # fmt: skip
+    assert back.code == 0, back
+    assert network.load("back.toml").file.layers == network.load("tiny.toml").file.layers
+    point = json.loads(next(Path("run/points").iterdir()).read_text())
+    assert point["network"] == "tiny"
+
+
+def test_what_has_not_been_trained_stays(explored: Path, cli: Run) -> None:
+    done = cli("export", "run", "--format", "onnx", "-o", "out")
+    assert done.code == 1 and "has not been trained; remedy: `syq-dse validate run" in done.err
+    assert cli(*QUANTISED[:-2], "--epochs", "1", "-o", "other").code == 0
+    done = cli("export", "run", "--format", "onnx", "--training", "other", "-o", "out")
+    assert done.code == 1 and "other: is of another scheme than point tiny-bench-p" in done.err
+    done = cli("export", "run", "--format", "onnx", "--training", "float", "-o", "out")
+    assert done.code == 1 and "float layers" in done.err
+    done = cli("export", "run", "--format", "onnx", "--training", "nowhere", "-o", "out")
+    assert done.code == 1 and "nowhere: has no result.json" in done.err
+    assert not Path("out").exists()
