@@ -48,26 +48,29 @@ DOMAIN = "qonnx.custom_op.general"
 EXACT = 1 << 24
 """Integers below which 32 bit floats hold, and their sums."""
 
-MARGIN = 2.0**-22
-"""Relative error of two operations in 32 bit floats, four times over."""
+MARGIN = 2.0**-23
+"""Relative error of an operation in 32 bit floats, twice over."""
 
 SLOPES = 61
 """Factors that are tried around the exact one."""
 
 
 def write(trained: Trained, name: str, out: Path) -> list[Path]:
-    """Write NAME.qonnx.onnx and, where scales are finer than a channel, NAME.decomposed.onnx.
+    """Write NAME.qonnx.onnx and what else tools may need that know less.
 
-    Both take one image of pixels 0 to 255 (1, c, h, w), 32 bit floats, and give logits. The second
-    has one convolution a kernel row or pixel, its scale a Mul, and Adds: for tools that know
-    scales of a layer or a channel only.
+    All take one image of pixels 0 to 255 (1, c, h, w), 32 bit floats, and give logits. Where scales
+    are finer than a channel, NAME.decomposed.onnx has one convolution a kernel row or pixel, its
+    scale a Mul, and Adds. Where a layer has a MultiThreshold, NAME.rounded.onnx has a Quant, at the
+    price of a code that is one off now and then.
 
     Raises:
         InputError: a file cannot be written.
     """
-    models = {f"{name}.qonnx.onnx": _Writer(trained, decomposed=False).model()}
+    models = {f"{name}.qonnx.onnx": _Writer(trained).model()}
     if any(_is_finer(trained, node) for node in trained.network.engines):
         models[f"{name}.decomposed.onnx"] = _Writer(trained, decomposed=True).model()
+    if any(node.op_type == "MultiThreshold" for one in models.values() for node in one.graph.node):
+        models[f"{name}.rounded.onnx"] = _Writer(trained, rounded=True).model()
     records.make_folder(out)
     for file, model in models.items():
         records.write_bytes(out / file, model.SerializeToString())
@@ -216,8 +219,18 @@ def mean_steps(node: Node, own: PoolIntegers, read: tuple[int, int], top: tuple[
 
 
 class _Writer:
-    def __init__(self, trained: Trained, *, decomposed: bool) -> None:
-        self.trained, self.network, self.decomposed = trained, trained.network, decomposed
+    """The model, node by node.
+
+    Args:
+        decomposed: whether each subgroup of weights has a convolution of its own.
+        rounded: whether codes come from a Quant also where floats round some of them otherwise.
+    """
+
+    def __init__(
+        self, trained: Trained, *, decomposed: bool = False, rounded: bool = False
+    ) -> None:
+        self.trained, self.network = trained, trained.network
+        self.decomposed, self.rounded = decomposed, rounded
         self.tensors = tensors(trained.network)
         self.graph = Graph(["images", "logits"])
         self.trained_model: Model = trained.model()
@@ -286,14 +299,19 @@ class _Writer:
         assert ranges is not None
         reach = integer.reach(node, own, _codes_read(self.trained, node))
         found = steps(own, reach, ranges)
-        if own.gains is not None and own.shift is not None:
-            slope = np.ldexp(own.gains.astype(np.float64), -own.shift)
+        if own.gains is not None and own.offsets is not None and own.shift is not None:
+            slope, raised = (
+                np.ldexp(of.astype(np.float64), -own.shift) for of in (own.gains, own.offsets)
+            )
         else:
             step = self.trained_model.step(node.name)
-            slope = np.abs(affine(self.trained_model, node, step)[1])
+            _, slope, raised = affine(self.trained_model, node, step)
+            slope = np.abs(slope)
         bits, signed = self.trained.scheme.bits[name], self.tensors[name].signed
         alike = not node.layer.batch_norm and not self._by_channel(node)
         fits = line(found, slope, node.layer.batch_norm or node.has_bias, alike)
+        if fits is None and self.rounded:  # the half of the floor is the Quant's own
+            fits = Line(factor=slope.astype(np.float32), term=(raised - 0.5).astype(np.float32))
         if fits is not None:
             value = self._affine(node, value, f"{name}/raised", fits.factor, fits.term)
             if not signed:
@@ -439,7 +457,10 @@ class _Writer:
         ranges = integer.code_range(self.trained.scheme, self.tensors[name])
         assert ranges is not None
         found = mean_steps(node, own, _codes_read(self.trained, node), ranges)
-        fits = line(found, np.array([own.gain * pixels / 2.0**own.shift]), True, True, pixels)
+        slope = np.array([own.gain * pixels / 2.0**own.shift])
+        fits = line(found, slope, True, True, pixels)
+        if fits is None and self.rounded:
+            fits = Line(factor=slope.astype(np.float32), term=np.zeros(1, np.float32))
         if fits is None:
             return self._counted(mean, name, (found.at - 0.5) / pixels, ranges)
         scaled = self._scaled(mean, f"{name}/scaled", shape, float(fits.factor[0]))

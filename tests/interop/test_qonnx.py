@@ -38,7 +38,9 @@ def run(path: Path, images: Ints) -> Ints:
 
 
 def check(own: Trained, out: Path, seed: int, count: int = 6) -> list[Path]:
-    written = qonnx.write(own, "net", out)
+    *written, last = qonnx.write(own, "net", out)
+    if last.name != "net.rounded.onnx":
+        written.append(last)
     images = images_for(own.network, seed, count).numpy()
     wanted = own.readout.logits(results(own, images))
     for path in written:
@@ -63,6 +65,24 @@ def test_what_a_network_ends_in(name: str, tmp_path: Path) -> None:
 def test_shipped_networks(name: str, tmp_path: Path) -> None:
     net = networks.load(name)
     check(trained(net, random_scheme(net, 3), 3), tmp_path, 3, count=3)
+
+
+def test_quantisers_alone_are_nearly_the_network(tmp_path: Path) -> None:
+    """For tools without MultiThreshold."""
+    import onnx
+
+    net = networks.load("lenet5")
+    own = trained(net, scheme.uniform(net, LayerScheme(weights="int4"), 8), 1)
+    path = tmp_path / "net.rounded.onnx"
+    assert qonnx.write(own, "net", tmp_path)[-1] == path
+    operators = {node.op_type for node in onnx.load(path).graph.node}
+    assert "Quant" in operators and "MultiThreshold" not in operators
+    images = images_for(net, 1, 20).numpy()
+    wanted = own.readout.logits(results(own, images))
+    found = run(path, images)
+    assert (found.argmax(1) == wanted.argmax(1)).mean() >= 0.95
+    assert abs(found - wanted).max() < 0.02 * abs(wanted).max()
+    same(net, own.scheme, path)
 
 
 def same(net: Network, chosen: Scheme, path: Path) -> None:
@@ -114,7 +134,11 @@ def test_weights_have_the_quantisers_of_qonnx(
     net = networks.load("lenet5")
     layer = LayerScheme(weights=weights, granularity=granularity)  # type: ignore[arg-type]
     chosen = scheme.uniform(net, layer, 4)
-    written = qonnx.write(trained(net, chosen, 2), "net", tmp_path)
+    written = [
+        path
+        for path in qonnx.write(trained(net, chosen, 2), "net", tmp_path)
+        if path.name != "net.rounded.onnx"
+    ]
     middle = net.engines[1]
     operator, shape, attributes = quantisers(written[0])[middle.name]
     k = middle.k
