@@ -9,6 +9,9 @@ import click
 
 from syq_dse.cli.paths import PATH
 
+DESIGNS = {"finn": "syq_dse.interop.finn", "hls4ml": "syq_dse.interop.hls4ml"}
+"""Formats of a design, each a module with write(point, out)."""
+
 NETWORKS = {
     "brevitas": "syq_dse.interop.brevitas",
     "qonnx": "syq_dse.interop.qonnx",
@@ -23,7 +26,7 @@ NETWORKS = {
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["train", *NETWORKS]),
+    type=click.Choice(["train", *NETWORKS, *DESIGNS]),
     default="train",
     show_default=True,
 )
@@ -33,8 +36,8 @@ def command(run: Path, point: str, kind: str, training: Path | None, out: Path |
     """Write a point of a run for other tools.
 
     train is its scheme, folding, cost and accuracy as JSON, which `train` reads. brevitas, qonnx
-    and onnx are the trained network, and need a training. Points with a name are knee,
-    most-accurate, fastest and smallest.
+    and onnx are the trained network, and need a training; finn and hls4ml are the configuration of
+    these flows. Points with a name are knee, most-accurate, fastest and smallest.
 
     \b
     Example: syq-dse export runs/fmnist-vgg-zcu102 --point knee -o exported
@@ -48,10 +51,13 @@ def command(run: Path, point: str, kind: str, training: Path | None, out: Path |
     from syq_dse.interop import point as points
 
     asked = points.read_point(run, point)
-    found = points.trained(run, asked, training)
-    module = import_module(NETWORKS[kind])
-    written = module.write(found, asked.name, folder)
-    for note in getattr(module, "notes", lambda of: [])(found):
-        click.echo(f"note: {note}", err=True)
+    if kind in DESIGNS:
+        written = import_module(DESIGNS[kind]).write(asked, folder)
+    else:
+        found = points.trained(run, asked, training)
+        module = import_module(NETWORKS[kind])
+        written = module.write(found, asked.name, folder)
+        for note in getattr(module, "notes", lambda of: [])(found):
+            click.echo(f"note: {note}", err=True)
     for path in written:
         click.echo(path)

@@ -95,6 +95,9 @@ def write(found: Imported, out: Path) -> list[Path]:
         texts[out.with_name(f"{out.stem}-scheme.toml")] = text
     document = {"network": records.plain(found.file), "scheme": None}
     arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in found.arrays.items()}
+    for path in (*written, *texts):
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder")
     records.make_folder(out.parent)
     records.write_bytes(weights, safetensors.numpy.save(arrays, {DOCUMENT: json.dumps(document)}))
     for path, text in texts.items():
@@ -106,8 +109,11 @@ def cached(source: str) -> Path:
     """The TOML of a source in the user's cache, by what it says, for `--network`."""
     found = read(source)
     said = json.dumps([records.plain(found.file), found.scheme], sort_keys=True)
-    digest = hashlib.sha256(said.encode()).hexdigest()[:16]
-    path = catalogue.cache_folder("networks") / digest / f"{found.file.name}.toml"
+    digest = hashlib.sha256(said.encode())
+    for array in found.arrays.values():
+        digest.update(np.ascontiguousarray(array, np.float32).tobytes())
+    folder = catalogue.cache_folder("networks") / digest.hexdigest()[:16]
+    path = folder / f"{found.file.name}.toml"
     if not path.is_file():
         write(found, path)
     return path
@@ -158,7 +164,7 @@ def _is_idle(net: Network, name: str) -> bool:
 
 
 def _form(net: Network) -> list[tuple[Any, ...]]:
-    """What a network is but for names."""
+    """What a network is but for names; a bias and batch-norm are both a term a channel."""
     names = _names(net)
     place = {network.INPUT: -1, **{name: index for index, name in enumerate(names)}}
     found = []
@@ -169,8 +175,9 @@ def _form(net: Network) -> list[tuple[Any, ...]]:
         layer = node.layer
         found.append(
             (
-                *(layer.op, node.k, node.stride, node.pad, node.groups, node.has_bias),
-                *(getattr(layer, "batch_norm", None), getattr(layer, "relu", None)),
+                *(layer.op, node.k, node.stride, node.pad, node.groups),
+                node.has_bias or getattr(layer, "batch_norm", None),
+                getattr(layer, "relu", None) if net.readers[node.name] else None,
                 *(node.out_shape, [place[name] for name in node.inputs]),
             )
         )
@@ -183,15 +190,16 @@ def _renamed(found: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, An
 
 
 def _agree(net: Network, a: scheme.Scheme, b: scheme.Scheme) -> bool:
-    """Whether two schemes are one but for what a quantiser does not say: the format of a scale, and
-    whether codes of two bits are ternary."""
+    """Whether two schemes are one but for what a quantiser does not say: the format of a scale,
+    whether codes of two bits are ternary, and whether one channel is a layer."""
 
     def form(of: scheme.Scheme) -> tuple[Any, ...]:
         layers = {}
         for node in net.engines:
             layer = scheme.normal(node, of.layers[node.name])
             weights = "ternary" if layer.weights == "int2" else layer.weights
-            layers[node.name] = weights, layer.granularity
+            alone = layer.granularity == "channel" and node.out_shape.c == 1
+            layers[node.name] = weights, "layer" if alone else layer.granularity
         return layers, dict(of.bits)
 
     return form(a) == form(b)

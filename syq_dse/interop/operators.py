@@ -56,6 +56,8 @@ SUPPORTED = (
     "Flatten/Reshape, Dropout, and constants behind a conv or linear layer"
 )
 
+LARGEST_NUMBER = float(np.finfo(np.float32).max)
+
 BATCH_NORM_EPS = 1e-5
 """Epsilon of batch-norm here; another one moves into the variance."""
 
@@ -73,8 +75,8 @@ class Operator:
     """One operator between named tensors.
 
     Arrays: weight (c_out, c_in / groups, k, k) or (c_out, c_in), all else (channels,) or, of an
-    affine, of any shape that broadcasts: `weight`, `bias`; `gain`, `offset`, `mean`, `variance`
-    of batch-norm; `factor`, `term` of an affine, y = x * factor + term.
+    affine, (1,): `weight`, `bias`; `gain`, `offset`, `mean`, `variance` of batch-norm; `factor`,
+    `term` of an affine, y = x * factor + term.
     """
 
     kind: Kind
@@ -115,7 +117,8 @@ class _Value:
 
 
 def refuse(operator: str, place: str, why: str) -> InputError:
-    return InputError(f"{one_line(place)}: {operator}: {why}; supported are {SUPPORTED}")
+    what = f"{one_line(place)}: {one_line(operator)}: {one_line(why)}"
+    return InputError(f"{what}; supported are {SUPPORTED}")
 
 
 class Assembly:
@@ -124,11 +127,16 @@ class Assembly:
     Args:
         input, shape: the tensor that the network reads.
         readers: how many operators read each tensor of the source, its result once more.
+        quantised: whether the source has quantisers, whose scales move between tensors.
     """
 
-    def __init__(self, input: str, shape: Shape, readers: Mapping[str, int]) -> None:
-        self.shape, self.readers = shape, readers
+    def __init__(
+        self, input: str, shape: Shape, readers: Mapping[str, int], quantised: bool = False
+    ) -> None:
+        self.shape, self.readers, self.quantised = shape, readers, quantised
         self.values = {input: _Value(INPUT, shape)}
+        self.tensors: dict[str, list[str]] = {}  # of each layer
+        self.labels: dict[str, int] = {}
         self.layers: dict[str, Layer] = {}
         self.inputs: dict[str, tuple[str, ...]] = {}
         self.arrays: dict[str, Floats] = {}
@@ -161,6 +169,11 @@ class Assembly:
             raise InputError(
                 f"{one_line(operator.place)}: writes '{one_line(operator.output)}' once more"
             )
+        for part, array in operator.arrays.items():
+            if not (np.abs(array) <= LARGEST_NUMBER).all():
+                raise InputError(
+                    f"{one_line(operator.place)}: {part} must be finite in 32 bit floats"
+                )
         match operator.kind:
             case "batch_norm":
                 self._batch_norm(operator)
@@ -183,6 +196,12 @@ class Assembly:
         """
         self.shape_of(output, "output")
         result = self.values[output]
+        last = self.layers.get(result.layer)
+        if getattr(last, "relu", False):
+            raise refuse("Relu", f"layer '{result.layer}'", "the result must not go through it")
+        for key, array in self.arrays.items():
+            if not (np.abs(array) <= LARGEST_NUMBER).all():
+                raise InputError(f"{one_line(key)}: must be finite in 32 bit floats")
         file = NetworkFile(
             name=name,
             provenance=provenance,
@@ -211,7 +230,11 @@ class Assembly:
             self._weights(operator, name, shape)
         self.layers[name] = layer
         self.inputs[name] = tuple(value.layer for value in read)
-        self.values[operator.output] = _Value(name, written)
+        self._write(operator.output, _Value(name, written))
+
+    def _write(self, tensor: str, value: _Value) -> None:
+        self.values[tensor] = value
+        self.tensors.setdefault(value.layer, []).append(tensor)
 
     def _name(self, operator: Operator) -> str:
         """The operator's own label, or its kind and a number; either is made unique."""
@@ -219,10 +242,11 @@ class Assembly:
         if not label or label == INPUT:
             self.counts[operator.kind] = self.counts.get(operator.kind, 0) + 1
             label = f"{operator.kind}{self.counts[operator.kind]}"
-        name, number = label, 1
+        name, number = label, self.labels.get(label, 1)
         while name in self.layers or name == INPUT:
             number += 1
             name = f"{label}_{number}"
+        self.labels[label] = number
         return name
 
     def _made(self, operator: Operator, name: str) -> Layer:
@@ -235,7 +259,7 @@ class Assembly:
                         name=name,
                         c_out=len(operator.arrays["weight"]),
                         k=operator.k,
-                        stride=operator.stride or 1,
+                        stride=1 if operator.stride is None else operator.stride,
                         pad=before,
                         pad_after=last,
                         groups=operator.groups,
@@ -283,7 +307,7 @@ class Assembly:
     def _pass(self, operator: Operator) -> None:
         value = self.values[operator.inputs[0]]
         shape = value.shape if operator.kind != "flatten" else Shape(value.shape.size, 1, 1)
-        self.values[operator.output] = replace(value, shape=shape)
+        self._write(operator.output, replace(value, shape=shape))
 
     def _open(self, operator: Operator) -> str:
         """The conv or dense layer that the operator follows, which nothing else reads yet.
@@ -293,7 +317,7 @@ class Assembly:
         """
         name = self.values[operator.inputs[0]].layer
         layer = self.layers.get(name)
-        alone = self.readers[operator.inputs[0]] == 1
+        alone = self._alone(name)
         if not isinstance(layer, (Conv, Dense)) or layer.relu or name in self.bits or not alone:
             what = {"batch_norm": "BatchNorm", "affine": "a constant"}[operator.kind]
             raise refuse(
@@ -316,13 +340,13 @@ class Assembly:
         self._pass(operator)
 
     def _affine(self, operator: Operator) -> None:
-        """Constants go into weights and bias; a positive factor elsewhere only says in which unit
-        a tensor is, and less than half a unit added before a quantiser how it rounds."""
+        """Constants go into weights and bias. Between quantisers a positive factor elsewhere only
+        says in which unit a tensor is, and less than half a unit added how it rounds."""
         value = self.values[operator.inputs[0]]
         layer = self.layers.get(value.layer)
         factor, term = operator.arrays.get("factor"), operator.arrays.get("term")
         plain = isinstance(layer, (Conv, Dense)) and not (layer.relu or value.layer in self.bits)
-        if not plain:
+        if not plain and self.quantised:
             moves = term is None or float(np.abs(term).max(initial=0)) < 0.5
             if moves and (factor is None or (factor.size == 1 and float(factor.min()) > 0)):
                 self._pass(operator)
@@ -331,7 +355,7 @@ class Assembly:
         assert isinstance(layer, (Conv, Dense))
         weight = self.arrays[f"{name}/weight"]
         if factor is not None:
-            of = _spread(operator, factor, layer.c_out)
+            of = _spread(factor, layer.c_out)
             if layer.batch_norm:
                 self.arrays[f"{name}/gain"] = self.arrays[f"{name}/gain"] * of
                 self.arrays[f"{name}/offset"] = self.arrays[f"{name}/offset"] * of
@@ -340,7 +364,7 @@ class Assembly:
                 if f"{name}/bias" in self.arrays:
                     self.arrays[f"{name}/bias"] = self.arrays[f"{name}/bias"] * of
         if term is not None:
-            of = _spread(operator, term, layer.c_out)
+            of = _spread(term, layer.c_out)
             key = f"{name}/offset" if layer.batch_norm else f"{name}/bias"
             self.arrays[key] = self.arrays.get(key, np.zeros(layer.c_out)) + of
         self._pass(operator)
@@ -355,6 +379,8 @@ class Assembly:
         while isinstance(self.layers.get(name), (MaxPool, Flatten)) and self._alone(name):
             name = self.inputs[name][0]
         layer = self.layers.get(name)
+        if self.bits.get(name, (0, False))[1]:
+            raise refuse("Relu", operator.place, "must not follow a signed quantiser")
         if (
             not isinstance(layer, (Conv, Dense, Add))
             or not self._alone(name)
@@ -368,18 +394,21 @@ class Assembly:
 
     def _alone(self, name: str) -> bool:
         """Whether a layer has one reader in the source, or none yet."""
-        tensors = [tensor for tensor, value in self.values.items() if value.layer == name]
-        return all(self.readers.get(tensor, 0) <= 1 for tensor in tensors)
+        return all(self.readers.get(tensor, 0) <= 1 for tensor in self.tensors.get(name, ()))
 
     def _is_positive(self, name: str) -> bool:
-        if name == INPUT:
-            return False
-        layer = self.layers[name]
-        if isinstance(layer, (Conv, Dense)):
-            return layer.relu
-        if isinstance(layer, Add):
-            return layer.relu or all(self._is_positive(of) for of in self.inputs[name])
-        return self._is_positive(self.inputs[name][0])
+        """Whether all that a layer depends on back to the last ReLUs is not negative."""
+        seen, waiting = {name}, [name]
+        while waiting:
+            one = waiting.pop()
+            layer = self.layers.get(one)
+            if getattr(layer, "relu", False):
+                continue
+            if layer is None or isinstance(layer, (Conv, Dense)):
+                return False
+            waiting += set(self.inputs[one]) - seen
+            seen.update(self.inputs[one])
+        return True
 
     def _quantiser(self, operator: Operator) -> None:
         name = self.values[operator.inputs[0]].layer
@@ -425,6 +454,8 @@ class Assembly:
             out.append(layer)
             before = name
         self.arrays = {key: v for key, v in self.arrays.items() if key.rpartition("/")[0] in used}
+        self.codes = {name: codes for name, codes in self.codes.items() if name in used}
+        self.bits = {n: bits for n, bits in self.bits.items() if n in used or n == INPUT}
         return tuple(out)
 
     def _scheme(self, network: Network) -> dict[str, Any] | None:
@@ -456,15 +487,29 @@ def _channels(operator: Operator, part: str, channels: int) -> Floats:
     return array
 
 
-def _spread(operator: Operator, array: Floats, channels: int) -> Floats:
-    """A number, or one for each channel, in any shape that broadcasts along axis 1."""
-    if array.size == 1:
-        return np.full(channels, float(array.reshape(-1)[0]))
-    along = array.shape[1] if array.ndim == 4 else array.shape[-1] if array.ndim <= 2 else 0
-    if along != channels or array.size != channels:
+def _spread(array: Floats, channels: int) -> Floats:
+    """A number, or one for each channel, as one for each."""
+    return np.broadcast_to(array.reshape(-1), (channels,))
+
+
+def by_channel(array: Floats, rank: int, channels: int, place: str) -> Floats:
+    """A constant that broadcasts to a tensor, as a number or one for each channel.
+
+    Args:
+        rank: of the tensor, whose axis 1 are the channels.
+
+    Raises:
+        InputError: it varies along other axes.
+    """
+    shape = (1,) * (rank - array.ndim) + array.shape
+    along = [size for axis, size in enumerate(shape) if axis != 1]
+    if array.size == 1 and array.ndim <= rank:
+        return array.reshape(-1)
+    if len(shape) != rank or any(size != 1 for size in along) or shape[1] != channels:
         raise refuse(
             "a constant",
-            operator.place,
-            f"must be a number or one a channel, got shape {list(array.shape)}",
+            place,
+            f"must be a number or one for each of {channels} channels, got shape "
+            f"{list(array.shape)} for a tensor of {rank} axes",
         )
     return array.reshape(-1)

@@ -39,7 +39,7 @@ from syq_dse.quant import integer
 from syq_dse.quant.integer import AddIntegers, Ints, LayerIntegers, PoolIntegers
 from syq_dse.quant.model import IMAGE_MAX, Model
 from syq_dse.quant.streamline import affine
-from syq_dse.scheme import Granularity, LayerScheme, tensors, weight_bits
+from syq_dse.scheme import LayerScheme, tensors, weight_bits
 
 Floats = npt.NDArray[np.float64]
 
@@ -332,15 +332,16 @@ class _Writer:
         factor: npt.NDArray[np.float32],
         term: npt.NDArray[np.float32],
     ) -> str:
-        """factor * value + term a channel: batch-norm where the layer has one."""
+        """factor * value + term a channel: batch-norm where the layer has one, or pixels a bias,
+        since hls4ml knows no constant of channels beside those."""
         assert isinstance(node.layer, (Conv, Dense))
         name, sizes, graph = node.name, self._sizes(value), self.graph
-        if node.layer.batch_norm:
+        if node.layer.batch_norm or (node.has_bias and len(sizes) == 4):
             ones = np.ones(len(factor), np.float32)
             parts = {"gain": factor, "offset": term, "mean": 0 * ones, "variance": ones}
             held = [graph.constant(f"{name}.{part}", of) for part, of in parts.items()]
             return graph.node("BatchNormalization", [value, *held], output, sizes, epsilon=0.0)
-        spread = (1, -1, 1, 1) if len(sizes) == 4 else (1, -1)
+        spread = (-1, 1, 1) if len(sizes) == 4 else (-1,)
         whole = factor[:1].reshape(()) if (factor == factor[0]).all() else factor.reshape(spread)
         made = output if not node.has_bias else f"{name}/scaled"
         value = graph.node("Mul", [value, graph.constant(f"{name}.factor", whole)], made, sizes)
@@ -376,29 +377,23 @@ class _Writer:
         return total
 
     def _codes(self, key: str, codes: Ints, mantissas: Ints, layer: LayerScheme, node: Node) -> str:
-        """Weights behind their quantiser: codes times scales."""
-        shape = codes.shape if isinstance(node.layer, Conv) else codes.shape[:2]
-        scales = _scales(mantissas, layer.granularity, len(codes), node.k).reshape(
-            (-1, *[1] * (len(shape) - 1))
-            if layer.granularity == "channel"
-            else _spread(mantissas, node.k)
-        )
-        scales = scales if len(shape) == 4 or layer.granularity == "channel" else scales.reshape(())
+        """Weights behind their quantiser: codes times scales; of a dense layer (c_in, c_out)."""
+        scales = _scales(codes, mantissas, layer, node)
+        if isinstance(node.layer, Dense):
+            codes = codes[:, :, 0, 0].T
         safe = np.where(scales == 0, 1, scales)
-        weights = codes.reshape(shape) * np.where(scales == 0, layer.weights == "binary", safe)
+        weights = codes if layer.weights == "binary" else codes * safe * (scales != 0)
         held = self.graph.constant(f"{key}.weight", weights.astype(np.float32))
         if layer.weights == "binary":
-            sign = self.graph.constant(f"{key}.codes", codes.reshape(shape).astype(np.float32))
-            held = sign if (scales <= 0).any() else held
             scale = self.graph.constant(f"{key}.scale", scales.astype(np.float32))
             return self.graph.node(
-                "BipolarQuant", [held, scale], f"{key}/weight", shape, domain=DOMAIN
+                "BipolarQuant", [held, scale], f"{key}/weight", codes.shape, domain=DOMAIN
             )
         scale = self.graph.constant(f"{key}.scale", safe.astype(np.float32))
         bits = self._number(weight_bits(layer.weights))
         return self.graph.node(
-            "Quant", [held, scale, self._number(0), bits], f"{key}/weight", shape, domain=DOMAIN,
-            signed=1, narrow=1, rounding_mode="ROUND",
+            "Quant", [held, scale, self._number(0), bits], f"{key}/weight", codes.shape,
+            domain=DOMAIN, signed=1, narrow=1, rounding_mode="ROUND",
         )  # fmt: skip
 
     def _product(self, node: Node, read: str, weights: str, output: str, *, whole: bool) -> str:
@@ -408,15 +403,17 @@ class _Writer:
         assert isinstance(node.layer, (Conv, Dense))
         if whole and node.has_bias and node.layer.batch_norm:
             bias = [graph.constant(f"{name}.bias", np.zeros(node.out_shape.c, np.float32))]
-        if isinstance(node.layer, Dense):
-            flat = read
+        if isinstance(node.layer, Dense):  # MatMul, since tools that read QONNX know no Gemm
+            flat, sizes = read, shape[:2]
             if len(self._sizes(read)) == 4:
                 flat = graph.node("Flatten", [read], f"{name}/read", (1, node.in_shape.c), axis=1)
-            return graph.node("Gemm", [flat, weights, *bias], output, shape[:2], transB=1)
+            made = f"{output}/plain" if bias else output
+            value = graph.node("MatMul", [flat, weights], made, sizes)
+            return graph.node("Add", [value, *bias], output, sizes) if bias else value
         return graph.node(
             "Conv", [self._pixels(read, node.in_shape), weights, *bias], output, shape,
             kernel_shape=[node.k] * 2, strides=[node.stride] * 2, pads=_pads(node),
-            group=node.groups,
+            dilations=[1, 1], group=node.groups,
         )  # fmt: skip
 
     # Additions and means
@@ -516,18 +513,24 @@ class _Writer:
         return [dim.dim_value for dim in self.graph.values[value].type.tensor_type.shape.dim]
 
 
-def _scales(mantissas: Ints, granularity: Granularity, channels: int, k: int) -> Floats:
-    """Scales in the order of their subgroups; those that are in the factor of a channel are 1."""
-    if granularity == "channel":
-        return np.ones(channels)
-    return mantissas.astype(np.float64)
+def _scales(codes: Ints, mantissas: Ints, layer: LayerScheme, node: Node) -> Floats:
+    """Scales in the shape in which they stand beside weights.
 
-
-def _spread(mantissas: Ints, k: int) -> tuple[int, ...]:
-    """The shape in which scales stand beside weights (c_out, c_in, k, k)."""
-    if len(mantissas) == 1:
-        return 1, 1, 1, 1
-    return (1, 1, k, 1) if len(mantissas) == k else (1, 1, k, k)
+    Those of channels are in the factor behind the sum, and 1 here.
+    """
+    shape: tuple[int, ...]
+    if isinstance(node.layer, Dense):
+        shape = (1, len(codes)) if layer.granularity == "channel" else ()
+    elif layer.granularity == "channel":
+        shape = (len(codes), 1, 1, 1)
+    elif len(mantissas) == 1:
+        shape = (1, 1, 1, 1)
+    else:
+        k = node.k
+        shape = (1, 1, k, 1) if len(mantissas) == k else (1, 1, k, k)
+    if layer.granularity == "channel":
+        return np.ones(shape)
+    return mantissas.astype(np.float64).reshape(shape)
 
 
 def _shape(shape: Shape) -> tuple[int, int, int, int]:

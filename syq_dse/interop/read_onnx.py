@@ -21,9 +21,10 @@ from syq_dse.interop.operators import (
     Imported,
     Operator,
     WeightCodes,
+    by_channel,
     refuse,
 )
-from syq_dse.network import Recipe, Shape
+from syq_dse.network import LARGEST_SIZE, Recipe, Shape
 from syq_dse.scheme import Granularity, Weights
 
 Array = npt.NDArray[Any]
@@ -37,8 +38,11 @@ LARGEST_FILE = 1 << 31
 LARGEST_TENSOR = 1 << 29
 """Elements of a constant."""
 
-LARGEST_FOLDED = 1 << 24
+LARGEST_FOLDED = 1 << 22
 """Elements of a constant that is made of smaller ones."""
+
+LARGEST_MADE = 1 << 25
+"""Elements of all constants that are made, beyond what the file holds."""
 
 DTYPES: dict[int, np.dtype[Any]] = {
     TensorProto.FLOAT: np.dtype(np.float32),
@@ -74,11 +78,16 @@ def read(
         InputError: the file is cut or of another kind, has dynamic shapes, 16 bit floats, an
             operator that no layer is; names the node.
     """
-    reader = _Reader(model, path)
-    for node in model.graph.node:
-        reader.take(node)
-    shape, classes = reader.assembly.shape, reader.assembly.shape_of(reader.output, "output").size
-    return reader.assembly.imported(reader.output, name, provenance, recipe(shape, classes))
+    with np.errstate(all="ignore"):  # what is not finite is refused by name
+        reader = _Reader(model, path)
+        for node in model.graph.node:
+            reader.take(node)
+        try:
+            classes = reader.assembly.shape_of(reader.output, "output").size
+            made = recipe(reader.assembly.shape, classes)
+            return reader.assembly.imported(reader.output, name, provenance, made)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
 
 def load(path: Path) -> ModelProto:
@@ -140,11 +149,21 @@ def _texts(model: ModelProto) -> Iterator[Any]:
             yield from (entry.key, entry.value)
 
 
+QUANTISING = ("Quant", "IntQuant", "BipolarQuant", "Trunc", "MultiThreshold")
+
+_BROKEN = (
+    *(TypeError, ValueError, IndexError, KeyError, AttributeError, ArithmeticError),
+    *(MemoryError, RecursionError),
+)
+"""What the fields of a file can do to those who read them."""
+
+
 class _Quantised:
     """A constant behind a quantiser."""
 
-    def __init__(self, array: Array, codes: WeightCodes) -> None:
+    def __init__(self, array: Array, codes: WeightCodes, axis: int) -> None:
         self.array, self.codes = array, codes
+        self.axis = axis  # of the output channels, where scales are of these
 
 
 class _Reader:
@@ -153,12 +172,13 @@ class _Reader:
     def __init__(self, model: ModelProto, path: Path) -> None:
         graph = model.graph
         self.path = path
+        held = sum(tensor.ByteSize() for tensor in graph.initializer)
+        self.budget = LARGEST_MADE + 2 * max(held, _stored_beside(model))
         if graph.sparse_initializer:
             raise InputError(f"{path}: sparse constants are unknown; {OFFERED}")
         self.stored = {tensor.name: tensor for tensor in graph.initializer}
         self.constants: dict[str, Array] = {}
         self.quantised: dict[str, _Quantised] = {}
-        self.vectors: set[str] = set()  # tensors of two axes
         self.origins: dict[str, str] = {}  # of folded and quantised constants: the one stored
         inputs = [one for one in graph.input if one.name not in self.stored]
         for what, tensors in (("input", inputs), ("output", list(graph.output))):
@@ -166,7 +186,8 @@ class _Reader:
                 found = ", ".join(one_line(one.name) for one in tensors) or "none"
                 raise InputError(f"{path}: one {what} is needed, got {found}")
         self.output = graph.output[0].name
-        self.batch, shape = _input_shape(path, inputs[0])
+        self.batch, rank, shape = _input_shape(path, inputs[0])
+        self.ranks = {inputs[0].name: rank}  # axes of each tensor
         counts: dict[str, int] = {self.output: 1}
         for node in graph.node:
             read = list(node.input)
@@ -174,7 +195,8 @@ class _Reader:
                 read = read[1:-1]
             for tensor in read:
                 counts[tensor] = counts.get(tensor, 0) + 1
-        self.assembly = Assembly(inputs[0].name, shape, counts)
+        quantised = any(node.op_type in QUANTISING for node in graph.node)
+        self.assembly = Assembly(inputs[0].name, shape, counts, quantised)
 
     def take(self, node: NodeProto) -> None:
         place = f"{self.path}: node '{node.name or (node.output[0] if node.output else '')}'"
@@ -185,7 +207,19 @@ class _Reader:
         extra = [name for name in node.output[1:] if name]
         if extra and any(name in self.assembly.readers for name in extra):
             raise refuse(node.op_type, place, f"output '{one_line(extra[0])}' is not read here")
-        attributes = _attributes(node, place)
+        try:
+            self._take(node, _attributes(node, place), place)
+        except _BROKEN as error:
+            reason = one_line(str(error) or type(error).__name__)
+            raise InputError(
+                f"{one_line(place)}: {one_line(node.op_type)} has inputs or attributes of another "
+                f"kind: {reason}"
+            ) from None
+
+    def _take(self, node: NodeProto, attributes: Mapping[str, Any], place: str) -> None:
+        if node.op_type == "Transpose" and node.input and node.input[0] in self.quantised:
+            self._transpose(node, attributes, place)
+            return
         if node.op_type == "Constant" or self._foldable(node):
             self.constants[node.output[0]] = self._folded(node, attributes, place)
             if node.input:
@@ -201,9 +235,20 @@ class _Reader:
         if make is None:
             raise refuse(node.op_type or "?", place, "is not supported")
         operator = make(self, node, attributes, place)
+        self._spend(sum(array.size for array in operator.arrays.values()), place)
         self.assembly.take(operator)
-        if operator.kind in ("flatten", "dense") or self.vectors.issuperset(operator.inputs):
-            self.vectors.add(operator.output)
+        rank = {"dense": 2, "conv": 4}.get(operator.kind, self.ranks[operator.inputs[0]])
+        self.ranks.setdefault(operator.output, rank)
+
+    def _spend(self, elements: int, place: str) -> None:
+        """Count elements of what is made of a file, which may be little.
+
+        Raises:
+            InputError: they are far more than the file holds.
+        """
+        self.budget -= elements
+        if self.budget < 0:
+            raise InputError(f"{one_line(place)}: constants grow far beyond what the file holds")
 
     # Constants
 
@@ -223,25 +268,31 @@ class _Reader:
         return self.constants[name]
 
     def floats(self, name: str, place: str) -> Floats:
-        found = self.constant(name, place).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # of a NaN that signals
+            found = self.constant(name, place).astype(np.float64)
         if not np.isfinite(found).all():
             raise InputError(f"{one_line(place)}: '{one_line(name)}' must be finite")
         return found
 
-    def weight(self, name: str, place: str) -> tuple[Floats, WeightCodes | None]:
-        """A constant, and how it is quantised where it is."""
-        if name in self.quantised:
-            held = self.quantised[name]
-            return held.array.astype(np.float64), held.codes
-        return self.floats(name, place), None
+    def weight(self, name: str, place: str, axis: int = 0) -> tuple[Floats, WeightCodes | None]:
+        """A constant, and how it is quantised where it is.
+
+        Args:
+            axis: of the output channels.
+        """
+        if name not in self.quantised:
+            return self.floats(name, place), None
+        held = self.quantised[name]
+        if held.codes.granularity == "channel" and held.axis != axis:
+            raise refuse("Quant", place, "scales must be of output channels, got of inputs")
+        return held.array.astype(np.float64), held.codes
 
     def _shape(self, name: str, attributes: Mapping[str, Any], place: str) -> Array:
         if self._is_constant(name):
             sizes = list(self.constant(name, place).shape)
         else:
             shape = self.assembly.shape_of(name, place)
-            vector = shape.pixels == 1 and name in self.vectors
-            sizes = [self.batch, shape.c] if vector else [self.batch, shape.c, shape.h, shape.w]
+            sizes = [self.batch, shape.c, shape.h, shape.w][: self.ranks[name]]
         return np.array(sizes[attributes.get("start", 0) : attributes.get("end")], np.int64)
 
     def _foldable(self, node: NodeProto) -> bool:
@@ -261,12 +312,8 @@ class _Reader:
             raise refuse("Constant", place, "must be a tensor or numbers")
         given = node.input[:1] if node.op_type == "CastLike" else node.input
         inputs = [self.constant(name, place) for name in given if name]
-        try:
-            found = np.asarray(FOLDED[node.op_type](inputs, attributes))
-        except (ValueError, IndexError, TypeError, KeyError, OverflowError) as error:
-            raise InputError(
-                f"{one_line(place)}: cannot be folded: {one_line(str(error))}"
-            ) from None
+        found = np.asarray(FOLDED[node.op_type](inputs, attributes))
+        self._spend(found.size, place)
         return found
 
     # Quantisers
@@ -289,9 +336,17 @@ class _Reader:
             names: dict[int, Weights] = {1: "binary", 3: "int3", 4: "int4", 5: "int5"}
             names |= {2: "ternary" if ternary else "int2", 6: "int6", 7: "int7", 8: "int8"}
             kind = names[bits]
-        granularity = _granularity(array.shape, scale.shape, place)
+        granularity, axis = _granularity(array.shape, scale.shape, place)
         self.origins[node.output[0]] = self.origins.get(node.input[0], node.input[0])
-        return _Quantised(array, WeightCodes(weights=kind, granularity=granularity))
+        return _Quantised(array, WeightCodes(weights=kind, granularity=granularity), axis)
+
+    def _transpose(self, node: NodeProto, attributes: Mapping[str, Any], place: str) -> None:
+        """Of a quantised matrix."""
+        held = self.quantised[node.input[0]]
+        if held.array.ndim != 2 or list(attributes.get("perm", [1, 0])) != [1, 0]:
+            raise refuse("Transpose", place, "quantised weights must be a matrix")
+        self.quantised[node.output[0]] = _Quantised(held.array.T, held.codes, 1 - held.axis)
+        self.origins[node.output[0]] = self.origins.get(node.input[0], node.input[0])
 
     def bits(self, node: NodeProto, index: int, place: str) -> int:
         if len(node.input) <= index:
@@ -324,11 +379,13 @@ def _path(node: NodeProto) -> str:
     return ".".join(kept)
 
 
-def _granularity(weight: Sequence[int], scale: Sequence[int], place: str) -> Granularity:
-    """Which weights share a scale, by the shape of the scales."""
+def _granularity(
+    weight: Sequence[int], scale: Sequence[int], place: str
+) -> tuple[Granularity, int]:
+    """Which weights share a scale, by the shape of the scales; the axis of channels."""
     size = math.prod(scale)
     if size == 1:
-        return "layer"
+        return "layer", 0
     if len(weight) == 4 and len(scale) == 4:
         known: dict[tuple[int, ...], Granularity] = {
             (1, 1, weight[2], 1): "row",
@@ -336,9 +393,9 @@ def _granularity(weight: Sequence[int], scale: Sequence[int], place: str) -> Gra
             (weight[0], 1, 1, 1): "channel",
         }
         if tuple(scale) in known:
-            return known[tuple(scale)]
-    if len(weight) == 2 and tuple(scale) == (weight[0], 1):
-        return "channel"
+            return known[tuple(scale)], 0
+    if len(weight) == 2 and tuple(scale) in ((weight[0], 1), (1, weight[1])):
+        return "channel", 0 if scale[1] == 1 else 1
     raise refuse(
         "Quant",
         place,
@@ -398,24 +455,36 @@ def _beside(tensor: TensorProto, path: Path, at: str, size: int) -> bytes:
     if not inside or not (root / where).resolve().is_relative_to(root):
         raise InputError(f"{at}: must lie beside the file, got {location!r}")
     numbers = [entries.get("offset", "0"), entries.get("length", str(size))]
-    if not all(text.isdecimal() and len(text) < 16 for text in numbers):
+    if not all(text.isascii() and text.isdecimal() and len(text) < 16 for text in numbers):
         raise InputError(f"{at}: offset and length must be numbers, got {numbers}")
     offset, length = map(int, numbers)
     if length != size:
         raise InputError(f"{at}: its shape needs {size} bytes, got {length}")
+    beside = root / where
     try:
-        with (root / where).open("rb") as file:
+        if not beside.is_file() or beside.stat().st_size < offset + size:
+            raise InputError(f"{beside}: is no file of {offset + size} bytes, which {at} needs")
+        with beside.open("rb") as file:
             file.seek(offset)
             found = file.read(size)
     except OSError as error:
-        raise InputError(f"{root / where}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{at}: {beside}: cannot be read: {error.strerror}") from None
     if len(found) != size:
-        raise InputError(f"{root / where}: is cut: {at} needs {offset + size} bytes")
+        raise InputError(f"{beside}: is cut: {at} needs {offset + size} bytes")
     return found
 
 
-def _input_shape(path: Path, value: onnx.ValueInfoProto) -> tuple[int, Shape]:
-    """Images at a time, 1 where that is open, and the shape of one."""
+def _stored_beside(model: ModelProto) -> int:
+    """Elements that a file says to lie beside it; whether they do is seen where they are read."""
+    return sum(
+        min(math.prod(size for size in tensor.dims if size > 0), LARGEST_TENSOR)
+        for tensor in model.graph.initializer
+        if tensor.data_location == TensorProto.EXTERNAL
+    )
+
+
+def _input_shape(path: Path, value: onnx.ValueInfoProto) -> tuple[int, int, Shape]:
+    """Images at a time, 1 where that is open; axes; and the shape of one."""
     at = f"{path}: input '{one_line(value.name)}'"
     kind = value.type.tensor_type
     if kind.elem_type not in (TensorProto.FLOAT, TensorProto.DOUBLE):
@@ -436,7 +505,9 @@ def _input_shape(path: Path, value: onnx.ValueInfoProto) -> tuple[int, Shape]:
             )
     batch = dims[0].dim_value if dims[0].HasField("dim_value") and dims[0].dim_value > 0 else 1
     sizes = [dim.dim_value for dim in dims[1:]] + [1, 1]
-    return batch, Shape(*sizes[:3])
+    if max(sizes) > LARGEST_SIZE:
+        raise InputError(f"{at}: sizes must be at most {LARGEST_SIZE}, got {max(sizes)}")
+    return batch, len(dims), Shape(*sizes[:3])
 
 
 def _attributes(node: NodeProto, place: str) -> dict[str, Any]:
@@ -485,9 +556,27 @@ def _expanded(inputs: Sequence[Array], attributes: Mapping[str, Any]) -> Array:
     return np.broadcast_to(inputs[0], shape)
 
 
-def _axes(inputs: Sequence[Array], attributes: Mapping[str, Any]) -> tuple[int, ...]:
-    given = inputs[1].reshape(-1).tolist() if len(inputs) > 1 else attributes["axes"]
-    return tuple(int(axis) for axis in given)
+def _axes(inputs: Sequence[Array], attributes: Mapping[str, Any]) -> tuple[int, ...] | None:
+    given = inputs[1].reshape(-1).tolist() if len(inputs) > 1 else attributes.get("axes")
+    return None if given is None else tuple(int(axis) for axis in given)
+
+
+def _unsqueezed(inputs: Sequence[Array], attributes: Mapping[str, Any]) -> Array:
+    axes = _axes(inputs, attributes)
+    if axes is None:
+        raise ValueError("Unsqueeze needs axes")
+    return np.expand_dims(inputs[0], axes)
+
+
+def _joined(inputs: Sequence[Array], attributes: Mapping[str, Any]) -> Array:
+    _check_folded([sum(one.size for one in inputs)], max(one.size for one in inputs))
+    return np.concatenate(inputs, attributes["axis"])
+
+
+def _gathered(inputs: Sequence[Array], attributes: Mapping[str, Any]) -> Array:
+    axis = attributes.get("axis", 0)
+    _check_folded([inputs[0].size // max(1, inputs[0].shape[axis]), inputs[1].size], 0)
+    return np.take(inputs[0], inputs[1].astype(np.int64), axis)
 
 
 def _cast(inputs: Sequence[Array], attributes: Mapping[str, Any]) -> Array:
@@ -520,10 +609,10 @@ FOLDED: dict[str, Callable[[Sequence[Array], Mapping[str, Any]], Array]] = {
     "Transpose": lambda x, a: x[0].transpose(a.get("perm")),
     "Reshape": _reshaped,
     "Flatten": lambda x, a: x[0].reshape(math.prod(x[0].shape[: a.get("axis", 1)]), -1),
-    "Unsqueeze": lambda x, a: np.expand_dims(x[0], _axes(x, a)),
+    "Unsqueeze": _unsqueezed,
     "Squeeze": lambda x, a: np.squeeze(x[0], _axes(x, a)),
-    "Concat": lambda x, a: np.concatenate(x, a["axis"]),
-    "Gather": lambda x, a: np.take(x[0], x[1].astype(np.int64), a.get("axis", 0)),
+    "Concat": _joined,
+    "Gather": _gathered,
     "Add": _broadcast(np.add),
     "Sub": _broadcast(np.subtract),
     "Mul": _broadcast(np.multiply),
@@ -547,6 +636,8 @@ def _window(
 ) -> tuple[int, tuple[int, int]]:
     """Stride and padding of a window, with dilation, odd paddings and rounding up refused."""
     stride = _square(attributes.get("strides", [1, 1]), "strides", node, place)
+    if stride < 1 or k < 1:
+        raise refuse(node.op_type, place, f"kernel and stride must be positive: {k}, {stride}")
     if any(one != 1 for one in attributes.get("dilations", [])):
         raise refuse(node.op_type, place, f"dilation must be 1, got {attributes['dilations']}")
     shape = reader.assembly.shape_of(node.input[0], place)
@@ -612,13 +703,13 @@ def _gemm(reader: _Reader, node: NodeProto, attributes: Mapping[str, Any], place
     _needs(node, 2, place)
     if attributes.get("transA", 0):
         raise refuse("Gemm", place, "transA must be 0")
-    weight, codes = reader.weight(node.input[1], place)
+    if reader.ranks.get(node.input[0]) != 2:
+        raise refuse(node.op_type, place, "must read vectors; flatten before")
+    turned = node.op_type == "MatMul" or not attributes.get("transB", 0)
+    weight, codes = reader.weight(node.input[1], place, axis=int(turned))
     if weight.ndim != 2:
         raise refuse(node.op_type, place, f"the weight must be a matrix: {list(weight.shape)}")
-    if node.op_type == "MatMul" or not attributes.get("transB", 0):
-        weight = weight.T
-        if codes is not None and codes.granularity != "layer":
-            raise refuse(node.op_type, place, "scales of a transposed weight must be one")
+    weight = weight.T if turned else weight
     alpha, beta = (float(attributes.get(key, 1.0)) for key in ("alpha", "beta"))
     bias = {} if node.op_type == "MatMul" else _bias(reader, node, 2, place)
     if "bias" in bias and bias["bias"].size == 1:
@@ -657,12 +748,20 @@ def _batch_norm(
 
 def _relu(reader: _Reader, node: NodeProto, attributes: Mapping[str, Any], place: str) -> Operator:
     _needs(node, 1, place)
+    if node.op_type == "Max":
+        _needs(node, 2, place)
+        held = [name for name in node.input if reader._is_constant(name)]
+        if len(node.input) != 2 or len(held) != 1 or reader.floats(held[0], place).any():
+            raise refuse("Max", place, "must be of a tensor and 0")
+        (value,) = (name for name in node.input if name not in held)
+        return Operator(kind="relu", place=place, inputs=(value,), output=node.output[0])
     if node.op_type == "Clip":
-        low = attributes.get("min")
-        if len(node.input) > 1 and node.input[1]:
-            low = float(reader.floats(node.input[1], place).reshape(-1)[:1].sum())
-        if low != 0:
-            raise refuse("Clip", place, f"the lower end must be 0, got {low}")
+        ends = [attributes.get("min"), attributes.get("max", math.inf)]
+        for index, name in enumerate(node.input[1:3]):
+            if name:
+                ends[index] = float(reader.constant(name, place).reshape(-1)[0])
+        if ends[0] != 0 or not ends[1] > 0:
+            raise refuse("Clip", place, f"must be from 0 up, got {ends}")
     return _unary("relu", node, place)
 
 
@@ -679,6 +778,8 @@ def _pool(reader: _Reader, node: NodeProto, attributes: Mapping[str, Any], place
     stride, pads = _window(reader, node, attributes, k, place)
     if node.op_type == "AveragePool" and any(pads):
         raise refuse("AveragePool", place, f"padding must be 0, got {list(pads)}")
+    if k == stride == 1 and not any(pads):
+        return _unary("identity", node, place)
     return Operator(
         kind="max_pool" if node.op_type == "MaxPool" else "avg_pool",
         place=place,
@@ -696,8 +797,13 @@ def _mean(reader: _Reader, node: NodeProto, attributes: Mapping[str, Any], place
         axes = attributes.get("axes")
         if len(node.input) > 1 and node.input[1]:
             axes = reader.constant(node.input[1], place).reshape(-1).tolist()
-        if sorted(int(axis) % 4 for axis in axes or []) != [2, 3]:
+        if reader.ranks.get(node.input[0]) != 4 or sorted(int(axis) % 4 for axis in axes or []) != [
+            2,
+            3,
+        ]:
             raise refuse("ReduceMean", place, f"must be over rows and columns, got axes {axes}")
+        if not attributes.get("keepdims", 1):
+            reader.ranks[node.output[0]] = 2
     return _unary("global_avg_pool", node, place)
 
 
@@ -715,7 +821,9 @@ def _added(reader: _Reader, node: NodeProto, attributes: Mapping[str, Any], plac
         raise refuse(
             node.op_type, place, "one operand must be a constant, the second of Sub and Div"
         )
-    value = reader.floats(node.input[1 - data], place)
+    rank = reader.ranks[node.input[data]]
+    channels = reader.assembly.shape_of(node.input[data], place).c
+    value = by_channel(reader.floats(node.input[1 - data], place), rank, channels, place)
     arrays: dict[str, Floats]
     match node.op_type:
         case "Add" | "Sum":
@@ -743,23 +851,32 @@ def _flattened(
     _needs(node, 1, place)
     shape = reader.assembly.shape_of(node.input[0], place)
     if node.op_type == "Flatten":
-        if attributes.get("axis", 1) not in (1, -3):
+        if attributes.get("axis", 1) % reader.ranks[node.input[0]] != 1:
             raise refuse("Flatten", place, f"axis must be 1, got {attributes['axis']}")
+        reader.ranks[node.output[0]] = 2
         return _unary("flatten", node, place)
     if node.op_type in ("Squeeze", "Unsqueeze"):
-        if shape.pixels != 1:
-            raise refuse(node.op_type, place, f"needs one pixel, got {shape}")
+        axes = attributes.get("axes")
+        if len(node.input) > 1 and node.input[1]:
+            axes = reader.constant(node.input[1], place).reshape(-1).tolist()
+        if shape.pixels != 1 or sorted(int(axis) % 4 for axis in axes or [2, 3]) != [2, 3]:
+            raise refuse(node.op_type, place, f"must be of one pixel's rows and columns: {shape}")
+        reader.ranks[node.output[0]] = 2 if node.op_type == "Squeeze" else 4
         return _unary("identity", node, place)
     _needs(node, 2, place)
     wanted = [int(size) for size in reader.constant(node.input[1], place).reshape(-1)]
     whole = [shape.c, shape.h, shape.w]
-    if len(wanted) == 2 and wanted[1] in (-1, shape.size):
+    images = wanted[0] if wanted else 0
+    kept = images in (0, reader.batch) or (images == -1 and wanted[1:] == [shape.size])
+    if len(wanted) == 2 and wanted[1] in (-1, shape.size) and kept:
+        reader.ranks[node.output[0]] = 2
         return _unary("flatten", node, place)
     same = [size if size else whole[i] for i, size in enumerate(wanted[1:]) if i < 3]
     if len(wanted) == 4 and (same == whole or (same.count(-1) == 1 and wanted[0] != -1)):
         known = math.prod(size for size in same if size != -1)
         filled = [shape.size // known if size == -1 else size for size in same] if known else []
         if filled == whole:
+            reader.ranks[node.output[0]] = 4
             return _unary("identity", node, place)
     raise refuse("Reshape", place, f"must flatten {shape} to a vector, got {wanted}")
 
@@ -769,6 +886,14 @@ def _quantiser(
 ) -> Operator:
     _needs(node, 2, place)
     signed = bool(attributes.get("signed", 1))
+    if node.op_type != "MultiThreshold":
+        scale = reader.floats(node.input[1], place)
+        if scale.size != 1 or not float(scale.min()) > 0:
+            raise refuse(node.op_type, place, "the scale must be one positive number")
+    if node.op_type in ("Quant", "IntQuant", "Trunc"):
+        _needs(node, 4, place)
+        if reader.floats(node.input[2], place).any():
+            raise refuse(node.op_type, place, "the zero point must be 0")
     match node.op_type:
         case "BipolarQuant":  # two codes, which here are 0 and 1
             bits, signed = 1, False
@@ -803,6 +928,9 @@ def _same(reader: _Reader, node: NodeProto, attributes: Mapping[str, Any], place
         TensorProto.DOUBLE,
     ):
         raise refuse("Cast", place, "must be to 32 bit floats")
+    trains = node.input[2] if node.op_type == "Dropout" and len(node.input) > 2 else ""
+    if trains and reader.constant(trains, place).any():
+        raise refuse("Dropout", place, f"is in training mode; {OFFERED}")
     return _unary("identity", node, place)
 
 
@@ -815,6 +943,7 @@ _OPERATORS: dict[str, _Make] = {
     "BatchNormalization": _batch_norm,
     "Relu": _relu,
     "Clip": _relu,
+    "Max": _relu,
     "MaxPool": _pool,
     "AveragePool": _pool,
     "GlobalAveragePool": _mean,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import io
+import logging
 import operator as operators
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +24,7 @@ from syq_dse.interop.operators import (
     Floats,
     Imported,
     Operator,
+    by_channel,
     refuse,
 )
 from syq_dse.network import LARGEST_SIZE, Recipe, Shape
@@ -40,8 +44,8 @@ def make(spec: str) -> nn.Module:
         sys.path.insert(0, folder)  # as `python -m` has it
     try:
         module = importlib.import_module(path)
-    except ImportError as error:
-        raise InputError(f"{spec}: cannot be imported: {one_line(str(error))}") from None
+    except (Exception, SystemExit) as error:  # a user's module can raise anything
+        raise InputError(f"{spec}: cannot be imported: {_reason(error)}") from None
     factory: Any = module
     for part in name.split("."):
         factory = getattr(factory, part, None)
@@ -49,11 +53,32 @@ def make(spec: str) -> nn.Module:
         raise InputError(f"{spec}: module '{path}' has no function '{name}'")
     try:
         made = factory() if not isinstance(factory, nn.Module) else factory
-    except TypeError as error:
-        raise InputError(f"{spec}: must be callable without arguments: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise InputError(
+            f"{spec}: must give a module without arguments: {_reason(error)}"
+        ) from None
     if not isinstance(made, nn.Module):
         raise InputError(f"{spec}: must give a torch.nn.Module, got {type(made).__name__}")
     return made
+
+
+def _reason(error: BaseException) -> str:
+    """What an exception says, on one line."""
+    lines = str(error).strip().splitlines()
+    return one_line(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what torch logs and warns of; the error says what matters."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def parse_input(text: str) -> tuple[int, ...]:
@@ -63,7 +88,8 @@ def parse_input(text: str) -> tuple[int, ...]:
         InputError: they are not two or four positive numbers.
     """
     parts = text.split(",")
-    if len(parts) not in (2, 4) or not all(part.strip().isdecimal() for part in parts):
+    digits = all(part.strip().isdecimal() and part.isascii() for part in parts)
+    if len(parts) not in (2, 4) or not digits:
         raise InputError(f"input must be N,C,H,W or N,C, got '{one_line(text)}'")
     sizes = tuple(int(part) for part in parts)
     if not all(1 <= size <= LARGEST_SIZE for size in sizes):
@@ -88,24 +114,27 @@ def read(
     Raises:
         InputError: torch.export cannot follow it, or an operator is no layer here.
     """
-    module = module.eval().cpu().float()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quietly():
+            module = module.eval().cpu().float()
             program = torch.export.export(module, (torch.zeros(tuple(sizes)),), strict=False)
-    except Exception as error:  # a user's module can raise anything
-        reason = one_line(str(error).strip().splitlines()[0] if str(error).strip() else "")
+    except (Exception, SystemExit) as error:  # a user's module can raise anything
         raise InputError(
             f"{place}: torch.export cannot follow the module on an input of {list(sizes)}: "
-            f"{type(error).__name__}: {reason}"
+            f"{_reason(error)}"
         ) from None
-    reader = _Reader(program, tuple(sizes), place)
-    for node in program.graph.nodes:
-        if node.op == "call_function":
-            reader.take(node)
-    assembly = reader.assembly
-    classes = assembly.shape_of(reader.output, place).size
-    return assembly.imported(reader.output, name, provenance, recipe(assembly.shape, classes))
+    with np.errstate(all="ignore"):  # what is not finite is refused by name
+        reader = _Reader(program, tuple(sizes), place)
+        for node in program.graph.nodes:
+            if node.op == "call_function":
+                reader.take(node)
+        assembly = reader.assembly
+        try:
+            classes = assembly.shape_of(reader.output, "output").size
+            made = recipe(assembly.shape, classes)
+            return assembly.imported(reader.output, name, provenance, made)
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from None
 
 
 class _Reader:
@@ -150,6 +179,8 @@ class _Reader:
         make = _OPERATORS.get(kind)
         if make is None or not name.startswith("aten."):
             raise refuse(name, place, "is not supported")
+        if kind.endswith("_") and kind != "_unsafe_view":
+            _check_in_place(node, place)
         arguments = _arguments(node)
         self.assembly.take(make(self, node, arguments, place))
 
@@ -168,6 +199,23 @@ class _Reader:
         """The module whose parameter a weight is."""
         target = self.held[value.name][0] if self.is_held(value) else ""
         return target.removesuffix(".weight") if target.endswith(".weight") else ""
+
+
+ALIASES = ("dropout", "view", "flatten", "reshape", "contiguous", "detach", "alias", "squeeze")
+
+
+def _check_in_place(node: fx.Node, place: str) -> None:
+    """Refuse what changes a tensor that others see under another name."""
+    before, aliased = node.args[0], False
+    while isinstance(before, fx.Node):
+        if aliased and len(before.users) > 1:
+            raise refuse(str(node.target), place, "changes a tensor in place that others read")
+        kind = str(before.target).removeprefix("aten.").split(".")[0]
+        if before.op != "call_function" or kind not in ALIASES:
+            return
+        if len(before.users) > 1:
+            raise refuse(str(node.target), place, "changes a tensor in place that others read")
+        before, aliased = before.args[0], True
 
 
 def _module_path(node: fx.Node) -> str:
@@ -261,6 +309,8 @@ def _linear(reader: _Reader, node: fx.Node, arguments: Mapping[str, Any], place:
 def _batch_norm(
     reader: _Reader, node: fx.Node, arguments: Mapping[str, Any], place: str
 ) -> Operator:
+    if arguments.get("training") or arguments.get("running_mean") is None:
+        raise refuse("batch_norm", place, "must use its running statistics")
     mean = reader.tensor(arguments["running_mean"], place)
     arrays = {
         "mean": mean,
@@ -283,8 +333,9 @@ def _batch_norm(
 
 def _relu(reader: _Reader, node: fx.Node, arguments: Mapping[str, Any], place: str) -> Operator:
     low = arguments.get("min_val", arguments.get("min", 0))
-    if low != 0:
-        raise refuse(str(node.target), place, f"the lower end must be 0, got {low}")
+    high = arguments.get("max_val", arguments.get("max"))
+    if low != 0 or (high is not None and not high > 0):
+        raise refuse(str(node.target), place, f"must be from 0 up, got {low} to {high}")
     return _unary("relu", node, place)
 
 
@@ -300,6 +351,8 @@ def _pool(reader: _Reader, node: fx.Node, arguments: Mapping[str, Any], place: s
         raise refuse(name, place, f"padding must be 0, got {pad}")
     if name == "avg_pool" and arguments.get("divisor_override"):
         raise refuse(name, place, "must divide by the pixels of a window")
+    if k == stride == 1 and not pad:
+        return _unary("identity", node, place)
     shape = reader.assembly.shape_of(_first(node, place), place)
     uneven = any((n + 2 * pad - k) % stride for n in (shape.h, shape.w))
     if arguments["ceil_mode"] and uneven:
@@ -337,7 +390,7 @@ def _adaptive(reader: _Reader, node: fx.Node, arguments: Mapping[str, Any], plac
 
 def _mean(reader: _Reader, node: fx.Node, arguments: Mapping[str, Any], place: str) -> Operator:
     axes = sorted(int(axis) % 4 for axis in arguments.get("dim") or [])
-    if axes != [2, 3]:
+    if axes != [2, 3] or _rank(node) != 4:
         raise refuse("mean", place, f"must be over rows and columns, got axes {axes}")
     return _unary("global_avg_pool", node, place)
 
@@ -345,8 +398,10 @@ def _mean(reader: _Reader, node: fx.Node, arguments: Mapping[str, Any], place: s
 def _added(reader: _Reader, node: fx.Node, arguments: Mapping[str, Any], place: str) -> Operator:
     kind = str(node.target).removeprefix("aten.").split(".")[0].rstrip("_")
     a, b = arguments["self"], arguments["other"]
-    if float(arguments.get("alpha") or 1) != 1:
+    if arguments.get("alpha") not in (None, 1):
         raise refuse(kind, place, f"alpha must be 1, got {arguments['alpha']}")
+    if arguments.get("rounding_mode") is not None:
+        raise refuse(kind, place, f"must not round, got {arguments['rounding_mode']!r}")
     tensors = [one for one in (a, b) if isinstance(one, fx.Node) and not reader.is_held(one)]
     if kind == "add" and len(tensors) == 2:
         return Operator(
@@ -356,6 +411,8 @@ def _added(reader: _Reader, node: fx.Node, arguments: Mapping[str, Any], place: 
         raise refuse(kind, place, "one operand must be a constant, the second of sub and div")
     other = b if tensors[0] is a else a
     value = reader.tensor(other, place) if reader.is_held(other) else np.asarray(float(other))
+    channels = reader.assembly.shape_of(tensors[0].name, place).c
+    value = by_channel(value, len(tensors[0].meta["val"].shape), channels, place)
     if kind == "div" and not value.all():
         raise refuse("div", place, "the constant must not be 0")
     arrays = {
@@ -387,6 +444,19 @@ def _flattened(
     raise refuse(str(node.target), place, f"must flatten {shape} to a vector, got {new}")
 
 
+def _rank(node: fx.Node) -> int:
+    """Axes of what a node reads."""
+    before = node.args[0]
+    assert isinstance(before, fx.Node)
+    return len(before.meta["val"].shape)
+
+
+def _dropped(reader: _Reader, node: fx.Node, arguments: Mapping[str, Any], place: str) -> Operator:
+    if arguments.get("train") and arguments.get("p", 1):
+        raise refuse("dropout", place, "is in training mode")
+    return _unary("identity", node, place)
+
+
 def _same(reader: _Reader, node: fx.Node, arguments: Mapping[str, Any], place: str) -> Operator:
     return _unary("identity", node, place)
 
@@ -402,6 +472,6 @@ _OPERATORS: dict[str, _Make] = {
     "mean": _mean,
     **dict.fromkeys(("add", "add_", "sub", "mul", "div"), _added),
     **dict.fromkeys(("flatten", "view", "reshape", "_unsafe_view", "squeeze"), _flattened),
-    **dict.fromkeys(("dropout", "dropout_", "contiguous", "clone", "alias", "detach"), _same),
-    **dict.fromkeys(("feature_dropout", "alpha_dropout"), _same),
+    **dict.fromkeys(("contiguous", "clone", "alias", "detach"), _same),
+    **dict.fromkeys(("dropout", "dropout_", "feature_dropout", "alpha_dropout"), _dropped),
 }

@@ -71,7 +71,7 @@ EXPLORE = "explore --network ./tiny.toml --target ./bench.toml " + " ".join(SMAL
         (
             "export runs --format pdf",
             "Invalid value for '--format': 'pdf' is not one of 'train', 'brevitas', 'qonnx', "
-            "'onnx'; see `syq-dse export --help`",
+            "'onnx', 'finn', 'hls4ml'; see `syq-dse export --help`",
         ),
     ],
 )

@@ -407,6 +407,96 @@ def test_broken_graphs(change: Callable[[onnx.ModelProto], None], text: str, sav
     assert text in str(error.value)
 
 
+def _attribute(model: onnx.ModelProto) -> None:
+    group = model.graph.node[0].attribute.add()
+    group.CopyFrom(helper.make_attribute("group", [1, 2]))
+
+
+def _stride(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute.append(helper.make_attribute("strides", [0, 0]))
+
+
+def _rows(model: onnx.ModelProto) -> None:
+    model.graph.node[3].op_type = "Reshape"
+    del model.graph.node[3].attribute[:]
+    model.graph.node[3].input.append("target")
+    model.graph.initializer.append(numpy_helper.from_array(np.array([7, 4]), "target"))
+
+
+def _bomb(model: onnx.ModelProto) -> None:
+    """A constant that doubles a hundred times."""
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1 << 10, np.float32), "c0"))
+    for index in range(100):
+        model.graph.node.insert(
+            index,
+            helper.make_node("Concat", [f"c{index}"] * 2, [f"c{index + 1}"], axis=0),
+        )
+
+
+def _shared(model: onnx.ModelProto) -> None:
+    """One large constant, made of nothing, again and again."""
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1 << 21]), "size"))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1), "one"))
+    model.graph.node.insert(0, helper.make_node("Expand", ["one", "size"], ["m0"]))
+    for index in range(100):
+        model.graph.node.insert(
+            1 + index, helper.make_node("Add", [f"m{index}", "m0"], [f"m{index + 1}"])
+        )
+
+
+def _pipe(model: onnx.ModelProto) -> None:
+    _outside(model)
+    model.graph.initializer[0].external_data[0].value = "."
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (_attribute, "node 'A': Conv has inputs or attributes of another kind"),
+        (_stride, "kernel and stride must be positive"),
+        (_rows, "node 'D': Reshape: must flatten"),
+        (_bomb, "is too large"),
+        (_shared, "constants grow far beyond what the file holds"),
+        (_pipe, "is no file of 288 bytes"),
+    ],
+)
+def test_files_that_ask_for_more_than_they_hold(
+    change: Callable[[onnx.ModelProto], None], text: str, saved: Saved
+) -> None:
+    with pytest.raises(InputError) as error:
+        files.read(saved(changed(change)))
+    assert text in str(error.value)
+
+
+def test_sums_of_sums_take_no_time(saved: Saved) -> None:
+    """Whether a sum is positive is asked of each layer once, not of each path."""
+    nodes, constants = small()
+    doubled = [helper.make_node("Add", [f"b{i}", f"b{i}"], [f"b{i + 1}"]) for i in range(60)]
+    nodes[1].output[0] = "b0"
+    nodes[2:2] = [*doubled, helper.make_node("Relu", ["b60"], ["b"])]
+    found = files.read(saved(graph(nodes, constants)))
+    assert sum(layer.op == "add" for layer in found.file.layers) == 60
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero", "text"),
+    [
+        (np.float32(1), np.float32(3), "the zero point must be 0"),
+        (np.float32(-1), np.float32(0), "the scale must be one positive number"),
+        (np.float32([1, 2]), np.float32(0), "the scale must be one positive number"),
+    ],
+)
+def test_quantisers_that_have_no_equal(scale: Any, zero: Any, text: str, saved: Saved) -> None:
+    nodes, constants = small()
+    quant = helper.make_node(
+        "Quant", ["x", "scale", "zero", "bits"], ["q"], domain="qonnx.custom_op.general", signed=0
+    )
+    nodes[0].input[0] = "q"
+    constants |= {"scale": scale, "zero": zero, "bits": np.float32(4)}
+    with pytest.raises(InputError, match=text):
+        files.read(saved(graph([quant, *nodes], constants)))
+
+
 def test_names_stay_text(saved: Saved, tmp_path: Path) -> None:
     nodes, constants = small()
     name = '../../x"\n= [1]\\'
@@ -506,6 +596,10 @@ def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         "    return small()\n"
         "def odd():\n"
         "    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sigmoid())\n"
+        "def fails():\n"
+        "    raise RuntimeError('two\\nlines')\n"
+        "def leaves():\n"
+        "    raise SystemExit(7)\n"
         "def dilated():\n"
         "    return nn.Sequential(nn.Conv2d(1, 2, 3, dilation=2))\n"
     )
@@ -513,6 +607,72 @@ def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     yield
     sys.modules.pop("factories_here", None)
     sys.path.remove(str(tmp_path)) if str(tmp_path) in sys.path else None
+
+
+class Odd(nn.Module):
+    """A conv and a 1x1 conv, and what is done to their results."""
+
+    def __init__(self, change: Callable[[Odd, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.other = nn.Conv2d(1, 4, 1)
+        self.norm = nn.BatchNorm2d(4)
+        self.drop = nn.Dropout()
+        self.change = change
+        self.columns = nn.Parameter(torch.randn(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.change(self, x).mean((2, 3))
+
+
+CHANGES: dict[str, tuple[Callable[[Odd, torch.Tensor], torch.Tensor], str]] = {
+    "normalised": (lambda m, x: m.conv((x - 0.1307) / 0.3081), "a constant: must follow a conv"),
+    "scaled": (lambda m, x: F.relu(m.conv(x)) * 0.1, "a constant: must follow a conv"),
+    "shifted": (lambda m, x: F.relu(m.conv(x)) + 0.4, "a constant: must follow a conv"),
+    "columns": (lambda m, x: m.conv(x) + m.columns, "one for each of 4 channels"),
+    "aliases": (
+        lambda m, x: (lambda y: m.norm(m.drop(y)) + m.drop(y))(m.conv(x)),
+        "that nothing else reads",
+    ),
+    "floor": (lambda m, x: torch.div(m.conv(x), 0.1, rounding_mode="floor"), "must not round"),
+    "alpha": (lambda m, x: torch.add(m.conv(x), m.other(x), alpha=0), "alpha must be 1"),
+    "training": (
+        lambda m, x: F.batch_norm(m.conv(x), None, None, training=True),
+        "must use its running statistics",
+    ),
+    "dropout": (lambda m, x: F.dropout(m.conv(x), training=True), "is in training mode"),
+    "in place": (
+        lambda m, x: (lambda y: (m.drop(y).add_(m.other(x)), y)[1])(m.conv(x)),
+        "changes a tensor in place that others read",
+    ),
+    "infinite": (lambda m, x: m.conv(x) * float("inf"), "must be finite"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_modules_that_would_be_another_network_are_refused(case: str) -> None:
+    change, text = CHANGES[case]
+    with pytest.raises(InputError) as error:
+        read_torch.read(Odd(change).eval(), (1, 1, 4, 4), "here", "net", "here", recipe)
+    assert text in str(error.value)
+
+
+def test_a_result_behind_a_relu_is_refused() -> None:
+    module = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    with pytest.raises(InputError, match="here: layer '0': Relu: the result must not go through"):
+        read_torch.read(module, (1, 4), "here", "net", "here", recipe)
+
+
+def test_a_constant_of_channels_goes_into_the_bias(tmp_path: Path) -> None:
+    module = Odd(lambda m, x: m.conv(x) * 2 + m.columns.reshape(4, 1, 1)).eval()
+    with pytest.raises(InputError):  # what reshapes a parameter is no layer
+        read_torch.read(module, (1, 1, 4, 4), "here", "net", "here", recipe)
+    module = Odd(lambda m, x: m.conv(x) * 2 + 0.25).eval()
+    found = read_torch.read(module, (1, 1, 4, 4), "here", "net", "here", recipe)
+    images = torch.randint(0, 256, (4, 1, 4, 4))
+    with torch.no_grad():
+        wanted = module(images / 255)
+    torch.testing.assert_close(logits(found, tmp_path, images), wanted, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.usefixtures("factories")
@@ -526,7 +686,10 @@ BAD_MODULES = [
     ("nowhere_here:small", "cannot be imported"),
     ("factories_here:none", "has no function 'none'"),
     ("factories_here:number", "must give a torch.nn.Module, got int"),
-    ("factories_here:asks", "must be callable without arguments"),
+    ("factories_here:asks", "must give a module without arguments: TypeError"),
+    ("factories_here:fails", "must give a module without arguments: RuntimeError: two"),
+    ("factories_here:leaves", "must give a module without arguments: SystemExit: 7"),
+    (":small", "cannot be imported: ValueError"),
     ("factories_here:small@1,3,9,9", "torch.export cannot follow the module"),
     ("factories_here:small@1,x", "input must be N,C,H,W"),
     ("factories_here:odd@1,1,9,9", "aten.sigmoid.default: is not supported"),
