@@ -35,7 +35,7 @@ clean:
 	$(BIN)/python -m pip install -e .
 	touch $@
 
-.venv/dev: .venv/core tests/interop/requirements.txt
+.venv/dev: .venv/core tests/requirements.txt
 	$(BIN)/python -m pip install -e '.[dev]'
-	$(BIN)/python -m pip install --no-deps -r tests/interop/requirements.txt
+	$(BIN)/python -m pip install --no-deps -r tests/requirements.txt
 	touch $@

@@ -5,7 +5,7 @@
 TRAINING is what `syq-dse train -o TRAINING` has left. ONNX is run by onnxruntime, QONNX by qonnx
 node by node, Brevitas by its own layers in 64 bit floats. ONNX and QONNX have to equal the integer
 model, which the hardware is, Brevitas the trained model; each has to give every image the class of
-both. Needs what tests/interop/requirements.txt lists.
+both. Needs what tests/requirements.txt lists.
 """
 
 from __future__ import annotations

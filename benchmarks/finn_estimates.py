@@ -5,7 +5,7 @@ whole_networks.py, whose syntheses are in the cache. FINN+ counts with its custo
 (`lut_estimation`, finn-plus 1.6.1); the formula of FINN for the matrix-vector unit alone is that of
 FINN+, which the estimates that were published with vivado_mvu_ooc.csv confirm to a LUT.
 
-Needs what tests/interop/requirements.txt lists.
+Needs what tests/requirements.txt lists.
 
 python benchmarks/finn_estimates.py [BOARD]
 """

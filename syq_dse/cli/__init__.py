@@ -17,6 +17,8 @@ COMMANDS = {
     "networks": "List the shipped networks.",
     "targets": "List the shipped boards.",
     "plot": "Draw the front of a run.",
+    "report": "Write a run as one page that opens in a browser.",
+    "compare": "Set two runs beside each other.",
     "import": "Bring a network in from ONNX or PyTorch.",
     "export": "Write a point of a run for training or other tools.",
     "train": "Train a point, or a float network, and measure its accuracy.",
@@ -26,6 +28,7 @@ COMMANDS = {
     "rtl": "Write a design as Verilog.",
     "verify": "Synthesise a point and compare.",
     "calibrate": "Fit LUT prices to synthesis of the hardware units.",
+    "doctor": "Say what is installed and what is missing.",
 }
 """Every command and its short help: `--help` shows them without loading any."""
 

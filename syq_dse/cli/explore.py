@@ -90,7 +90,7 @@ def command(
     Example: syq-dse explore --network cnv --target pynq-z1 --bits 1,2,4 --fps 1000
     """
     from syq_dse.cost import pricing
-    from syq_dse.report import front_plot, sampler_plot
+    from syq_dse.report import front_plot, page, sampler_plot
     from syq_dse.search import loop, run
     from syq_dse.search.trainer import Workers
     from syq_dse.search.trainings import Options
@@ -120,6 +120,7 @@ def command(
                 workers = Workers(jobs=count, storage=storage)
                 made = loop.improve(folder, budget, workers, options, progress)
             front_plot.draw_run(folder, folder)
+            page.write(folder)
             if study.sampler == "all":
                 sampler_plot.draw(folder)
     except BaseException as error:

@@ -53,7 +53,7 @@ def command(
     \b
     Example: syq-dse validate runs/fmnist-vgg-zcu102 --points knee --seeds 3 --jobs 2
     """
-    from syq_dse.report import front_plot
+    from syq_dse.report import front_plot, page
     from syq_dse.search import validation
     from syq_dse.search.trainer import Workers
     from syq_dse.search.trainings import Options
@@ -76,6 +76,7 @@ def command(
             progress,
         )
     front_plot.draw_run(run, run)
+    page.write(run)
     found = validation.table(rows)
     if as_json:
         print_json({"points": found, "trainings": rows.to_dict("records")})

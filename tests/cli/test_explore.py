@@ -34,6 +34,7 @@ def test_a_run_folder_holds_what_the_screen_says(cli, workplace: Path) -> None:
     assert (done.code, done.err) == (0, "")
     folder = workplace / "my runs" / "größe"
     names = {"study.toml", "optuna.journal", "front.csv", "front.json", "front.png", "front.svg"}
+    names |= {"report.html"}
     assert {p.name for p in folder.iterdir()} - {".lock"} == {*names, "points"}
 
     found = json.loads((folder / "front.json").read_text())
@@ -101,7 +102,7 @@ def test_resuming_a_finished_run_draws_it_again_and_changes_nothing_else(cli, ra
     last = contents(ran)
     assert last.keys() == first.keys()
     changed = {name for name in last if last[name] != first[name]}
-    assert changed <= {"front.png", "front.svg"}
+    assert changed <= {"front.png", "front.svg", "report.html"}
 
 
 def test_resuming_a_run_without_a_front_makes_the_same_front(cli, ran: Path) -> None:
