@@ -86,11 +86,11 @@ def _programs() -> list[dict[str, Any]]:
 def _gpu() -> dict[str, Any]:
     if importlib.util.find_spec("torch") is None:
         return _row("GPU", "missing", "torch is not installed")
-    import torch
+    from syq_dse.train.points import gpus
 
-    if not torch.cuda.is_available():
+    names = gpus()
+    if not names:
         return _row("GPU", "missing", "none is found; training takes the CPU")
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return _row("GPU", "ok", ", ".join(names))
 
 

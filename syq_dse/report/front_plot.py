@@ -64,8 +64,8 @@ def draw_run(
     """
     front = run.read_front(folder)
     columns = [COLUMN_OF.get(name, name) for name in front["objectives"]]
-    y = y_axis or ("accuracy" if "accuracy" in columns else columns[0])
-    x = x_axis or next(c for c in [*columns, "fps"] if c != y)
+    y = y_axis or next((c for c in columns if c == "accuracy"), [*columns, "accuracy"][0])
+    x = x_axis or next(c for c in [*columns, "fps", "utilization"] if c != y)
     for name in (x, y):
         known = [axis for axis in AXES if axis in front["points"][0]]
         if name not in known:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from syq_dse import __version__, records
+from syq_dse.errors import InputError, one_line
 from syq_dse.report.front_plot import AXES, COLUMN_OF, LOG, PERCENT
 from syq_dse.search import run
 from syq_dse.search.run import Record
@@ -37,6 +38,9 @@ LABELS = {
     "dram_bits": "DRAM [bits an image]",
 }
 
+_BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
+"""What fields of another kind do to those who read them."""
+
 SHARES = (*PERCENT, "accuracy_low", "accuracy_high")
 
 DIGITS = 6
@@ -52,7 +56,13 @@ def write(folder: Path, out: Path | None = None) -> Path:
         InputError: no finished run, or the file cannot be written.
     """
     front, record = run.read_front(folder), run.read_record(folder)
-    text = page(folder, front, record)
+    try:
+        text = page(folder, front, record)
+    except _BROKEN as error:
+        raise InputError(
+            f"{folder / run.FRONT_JSON}: is broken: {one_line(str(error))}; remove it, and explore "
+            "--resume makes it again"
+        ) from None
     path = out or folder / PAGE
     records.make_folder(path.parent)
     records.write_text(path, text)
@@ -132,13 +142,27 @@ def read_details(
     if not ids:
         return {}
     named = set(front["named"].values()) & set(ids)
-    layers = len(run.read_point(folder, ids[0])["cost"]["layers"])
-    most = max(len(named) + 1, MOST_CELLS // max(1, layers))
+    most = max(len(named) + 1, MOST_CELLS // _layers(run.read_point(folder, ids[0])))
     if len(ids) > most:
         places = np.linspace(0, len(ids) - 1, most - len(named))
         wanted = {ids[round(place)] for place in places} | named
         ids = [name for name in ids if name in wanted]
-    return {name: _details(run.read_point(folder, name)) for name in ids}
+    found = {}
+    for name in ids:
+        point = run.read_point(folder, name)
+        try:
+            found[name] = _details(point)
+        except _BROKEN as error:
+            raise InputError(
+                f"{folder / run.POINTS / name}.json: is broken: {one_line(str(error))}"
+            ) from None
+    return found
+
+
+def _layers(point: Mapping[str, Any]) -> int:
+    cost = point.get("cost")
+    layers = cost.get("layers") if isinstance(cost, dict) else None
+    return max(1, len(layers)) if isinstance(layers, list) else 1
 
 
 def _details(point: Mapping[str, Any]) -> dict[str, Any]:

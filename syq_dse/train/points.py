@@ -102,6 +102,13 @@ def check_device(device: str) -> None:
         raise InputError(f"device '{device}': there are {torch.cuda.device_count()} GPUs")
 
 
+def gpus() -> list[str]:
+    """Names of the GPUs that are there."""
+    if not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+
 def set_threads(threads: int) -> None:
     """Threads of torch in this process."""
     torch.set_num_threads(threads)
