@@ -108,7 +108,7 @@ def draw(front: dict[str, Any], x: str, y: str) -> Figure:
     axes.set_xlabel(AXES[x])
     axes.set_ylabel(AXES[y])
     for name, scale in ((x, axes.set_xscale), (y, axes.set_yscale)):
-        if name in LOG:
+        if name in LOG and any(_value(point, name) > 0 for point in points):
             scale("log")
     share = 100 * front["limit"]
     axes.set_title(
