@@ -25,7 +25,7 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 
 from syq_dse import network, records
-from syq_dse.interop import brevitas, integer_onnx, point, qonnx
+from syq_dse.interop import brevitas, integer_onnx, qonnx, trained
 from syq_dse.quant import integer
 from syq_dse.train import dataset
 from syq_dse.train.run import RESULT
@@ -41,45 +41,45 @@ def main() -> None:
     asked = parser.parse_args()
     job = records.read(asked.training / RESULT)["job"]
     net = network.build(records.structure(job["network"], network.NetworkFile, "job"))
-    trained = point.read_training(asked.training, net)
+    own = trained.read_training(asked.training, net)
     test = dataset.load(net, job["dataset"], asked.data).test
     count = min(asked.images, len(test))
     images = test.batch(torch.arange(count), None)
-    model = trained.model()
+    model = own.model()
     real, whole = [], []
     with torch.no_grad():
         for part in images.split(BATCH):
             values = model.run(part, keep=True)
             real.append(model.logits_of(values).numpy())
             codes = values[network.INPUT].numpy().astype(np.int64)
-            results = integer.infer(net, trained.scheme, trained.integers, codes)
-            whole.append(trained.readout.logits(results))
+            results = integer.infer(net, own.scheme, own.integers, codes)
+            whole.append(own.readout.logits(results))
     references = {"trained": np.concatenate(real), "integer": np.concatenate(whole)}
     classes = {name: values.argmax(1) for name, values in references.items()}
     print(f"{net.name}: {count} test images, logits up to {abs(references['trained']).max():.3g}")
     print("| format | class of trained model | of integer model | largest difference of a logit |")
     print("| --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
-        for name, run in formats(trained, Path(folder)):
+        for name, run in formats(own, Path(folder)):
             found = np.concatenate([run(part.numpy()) for part in images.split(BATCH)])
             same = [int((found.argmax(1) == known).sum()) for known in classes.values()]
-            own = "trained" if name.startswith("brevitas") else "integer"
-            off = abs(found - references[own]).max()
-            print(f"| {name} | {same[0]} | {same[1]} | {off:.2g} (of the {own}) |", flush=True)
+            kind = "trained" if name.startswith("brevitas") else "integer"
+            off = abs(found - references[kind]).max()
+            print(f"| {name} | {same[0]} | {same[1]} | {off:.2g} (of the {kind}) |", flush=True)
 
 
 Run = Callable[[Any], Any]
 
 
-def formats(trained: point.Trained, folder: Path) -> list[tuple[str, Run]]:
-    (path,) = integer_onnx.write(trained, "net", folder)
+def formats(own: trained.Trained, folder: Path) -> list[tuple[str, Run]]:
+    (path,) = integer_onnx.write(own, "net", folder)
     session = onnxruntime.InferenceSession(str(path))
     found: list[tuple[str, Run]] = [
         ("onnx", lambda part: session.run(["logits"], {"images": part})[0])
     ]
-    for path in qonnx.write(trained, "net", folder):
+    for path in qonnx.write(own, "net", folder):
         found.append((path.name.removeprefix("net."), by_qonnx(path)))
-    source, _ = brevitas.write(trained, "net", folder)
+    source, _ = brevitas.write(own, "net", folder)
     spec = importlib.util.spec_from_file_location(source.stem, source)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -54,7 +54,9 @@ def command(run: Path, point: str, kind: str, training: Path | None, out: Path |
     if kind in DESIGNS:
         written = import_module(DESIGNS[kind]).write(asked, folder)
     else:
-        found = points.trained(run, asked, training)
+        from syq_dse.interop import trained
+
+        found = trained.trained(run, asked, training)
         module = import_module(NETWORKS[kind])
         written = module.write(found, asked.name, folder)
         for note in getattr(module, "notes", lambda of: [])(found):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from syq_dse import records
 from syq_dse.errors import InputError, one_line
-from syq_dse.interop.point import Trained
+from syq_dse.interop.trained import Trained
 from syq_dse.network import INPUT, Add, Conv, Dense, Flatten, GlobalAvgPool, MaxPool, Node
 from syq_dse.quant import integer, scales, weights
 from syq_dse.quant.model import Model, has_format

@@ -15,7 +15,7 @@ import onnx
 
 from syq_dse import records
 from syq_dse.interop.onnx_graph import Graph
-from syq_dse.interop.point import Trained
+from syq_dse.interop.trained import Trained
 from syq_dse.network import (
     INPUT,
     Add,

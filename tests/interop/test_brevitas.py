@@ -16,7 +16,7 @@ from torch import Tensor
 from syq_dse import network as networks
 from syq_dse.errors import InputError
 from syq_dse.interop import brevitas
-from syq_dse.interop.point import Trained
+from syq_dse.interop.trained import Trained
 from syq_dse.network import Conv, Dense, Flatten, Network
 from syq_dse.quant import weights
 from syq_dse.scheme import (

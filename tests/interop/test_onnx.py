@@ -10,7 +10,7 @@ import pytest
 
 from syq_dse import network as networks
 from syq_dse.interop import integer_onnx
-from syq_dse.interop.point import Trained
+from syq_dse.interop.trained import Trained
 from syq_dse.network import INPUT, Network
 from syq_dse.quant import integer
 from syq_dse.quant.integer import Ints

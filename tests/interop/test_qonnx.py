@@ -10,7 +10,7 @@ import pytest
 from syq_dse import network as networks
 from syq_dse import scheme
 from syq_dse.interop import files, qonnx
-from syq_dse.interop.point import Trained
+from syq_dse.interop.trained import Trained
 from syq_dse.network import Network
 from syq_dse.quant.integer import Ints
 from syq_dse.scheme import GRANULARITIES, WEIGHTS, LayerScheme, Scheme

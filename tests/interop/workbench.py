@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from syq_dse import network as networks
-from syq_dse.interop.point import Trained
+from syq_dse.interop.trained import Trained
 from syq_dse.network import Add, Conv, Flatten, MaxPool, Network, NetworkFile, Recipe
 from syq_dse.quant import weights
 from syq_dse.quant.model import Model
