@@ -131,7 +131,7 @@ def compare(name: str, board: str, chosen: Scheme, fixed: dict[str, Folding], mo
     found = verify.verify(
         built,
         emit.files(net, built),
-        verify.on_board(prices.family.name, calibrate.cache_folder(), 3600),  # type: ignore[union-attr]
+        verify.on_board(prices.family.name, calibrate.cache_folder(), 3600),  # type: ignore[union-attr]  # a board
         jobs=os.cpu_count() or 1,
     )
     print(f"{name}, {settled.interval} cycles an image, {board}: LUTs\n")
@@ -169,7 +169,7 @@ def show(layer: str, fold: str, row: list[int]) -> None:
 def main() -> None:
     initialize_dummy_settings()  # which modules of FINN ask for when they are imported
     board = sys.argv[1] if len(sys.argv) > 1 else "zcu102"
-    check_formula(pricing.load(board).target.part)  # type: ignore[union-attr]
+    check_formula(pricing.load(board).target.part)  # type: ignore[union-attr]  # a board
     cnv = network.load("cnv")
     folds = {
         node.name: Folding(pe=pe, simd=simd, ram_style="block" if pe * simd > 4 else "distributed")

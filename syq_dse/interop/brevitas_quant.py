@@ -142,7 +142,7 @@ class RoundHalfUpSte(nn.Module):
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
-        return floor_ste(x + 0.5)  # type: ignore[no-any-return]
+        return floor_ste(x + 0.5)  # type: ignore[no-any-return]  # brevitas has no types there
 
 
 class Step(nn.Module):
@@ -201,7 +201,7 @@ class PlacesCodes(Codes):
 
 def codes_of(x: IntQuantTensor) -> Tensor:
     """The codes of a tensor, exact."""
-    return round_ste(x.value / x.scale)  # type: ignore[no-any-return]
+    return round_ste(x.value / x.scale)  # type: ignore[no-any-return]  # brevitas has no types there
 
 
 class Requantise(qnn.QuantIdentity):
@@ -279,4 +279,4 @@ class Dense(qnn.QuantLinear):
     """A fully connected layer of tensors (images, c, 1, 1)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(1))[:, :, None, None]  # type: ignore[no-any-return]
+        return super().forward(x.flatten(1))[:, :, None, None]  # type: ignore[no-any-return]  # brevitas has no types there

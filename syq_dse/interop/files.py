@@ -47,16 +47,16 @@ def read(source: str, sizes: str | None = None, dataset: str | None = None) -> I
         return Recipe(dataset=dataset or guess)
 
     if source.lower().endswith(".onnx"):
-        from syq_dse.interop import read_onnx
+        from syq_dse.interop import onnx_file, read_onnx
 
         if sizes is not None:
             raise InputError("--input is for modules; an ONNX file says its own input")
         path = Path(source)
-        model = read_onnx.load(path)
+        model = onnx_file.load(path)
         found = read_onnx.read(
             model, path, name_of(path.stem), f"Imported from {path.name}.", recipe
         )
-        said = dict(read_onnx.metadata(model)).get(DOCUMENT)
+        said = dict(onnx_file.metadata(model)).get(DOCUMENT)
         return found if said is None else _named_as(found, said, dataset)
     from syq_dse.interop import read_torch
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from syq_dse import records
-from syq_dse.interop.onnx_graph import Graph
+from syq_dse.interop.onnx_graph import EXACT, Graph, windows
 from syq_dse.interop.trained import Trained
 from syq_dse.network import (
     INPUT,
@@ -32,9 +32,6 @@ from syq_dse.quant import integer
 from syq_dse.quant.integer import AddIntegers, Ints, LayerIntegers, PoolIntegers
 from syq_dse.quant.model import IMAGE_MAX
 from syq_dse.scheme import tensors
-
-EXACT = 1 << 24
-"""Integers below which 32 bit floats hold, and their sums."""
 
 THRESHOLDS = 16
 """Thresholds that are compared at once: they multiply the size of a tensor."""
@@ -104,7 +101,7 @@ class _Writer:
             case MaxPool(), _:
                 return self.graph.node(
                     "MaxPool", read, name, shape,
-                    kernel_shape=[node.k] * 2, strides=[node.stride] * 2, pads=_pads(node),
+                    **windows(node),
                 )  # fmt: skip
             case Flatten(), _:
                 flat = self.graph.node("Flatten", read, f"{name}/flat", shape[:2], axis=1)
@@ -148,7 +145,7 @@ class _Writer:
             held = graph.constant(f"{key}.weight", weights.astype(np.float32))
             sums = graph.node(
                 "Conv", [read, held], f"{key}/floats", shape,
-                kernel_shape=[node.k] * 2, strides=[node.stride] * 2, pads=_pads(node),
+                **windows(node),
                 group=groups,
             )  # fmt: skip
             part = graph.node("Cast", [sums], f"{key}/sums", shape, "int64", to=7)
@@ -274,8 +271,3 @@ class _Writer:
 
     def _shape(self, shape: Shape) -> tuple[int | str, ...]:
         return BATCH, shape.c, shape.h, shape.w
-
-
-def _pads(node: Node) -> list[int]:
-    before, after = node.pad
-    return [before, before, after, after]

@@ -13,13 +13,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from syq_dse import __version__, records, scheme
 from syq_dse.interop.files import DOCUMENT
-from syq_dse.network import Network
+from syq_dse.network import Network, Node
 from syq_dse.scheme import Scheme
 
 OPSET = 17
 
 IR_VERSION = 8
 """Of the file format, as opset 17 has it: older readers refuse newer ones."""
+
+EXACT = 1 << 24
+"""Integers below which 32 bit floats hold, and their sums."""
 
 TYPES = {
     "float32": TensorProto.FLOAT,
@@ -127,3 +130,13 @@ class Graph:
         }
         helper.set_model_props(model, {DOCUMENT: json.dumps(said)})
         return model
+
+
+def windows(node: Node) -> dict[str, Any]:
+    """Attributes of a node over the windows of a layer: rows and columns are alike."""
+    before, after = node.pad
+    return {
+        "kernel_shape": [node.k] * 2,
+        "strides": [node.stride] * 2,
+        "pads": [before, before, after, after],
+    }

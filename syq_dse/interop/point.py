@@ -35,6 +35,5 @@ def read_point(folder: Path, name: str) -> Point:
     """
     net, prices, settled = settled_point(folder, name)
     front = run.read_front(folder)
-    found = points.resolve(name, [str(row["point"]) for row in front["points"]], front["named"])
-    whole = f"{front['network']}-{front['target']}-{found}"
+    whole = f"{front['network']}-{front['target']}-{points.point_of(front, name)}"
     return Point(name=whole, network=net, pricing=prices, design=settled)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import onnx
 
 from syq_dse import records
-from syq_dse.interop.onnx_graph import Graph
+from syq_dse.interop.onnx_graph import EXACT, Graph, windows
 from syq_dse.interop.trained import Trained
 from syq_dse.network import (
     INPUT,
@@ -44,9 +44,6 @@ from syq_dse.scheme import LayerScheme, tensors, weight_bits
 Floats = npt.NDArray[np.float64]
 
 DOMAIN = "qonnx.custom_op.general"
-
-EXACT = 1 << 24
-"""Integers below which 32 bit floats hold, and their sums."""
 
 MARGIN = 2.0**-23
 """Relative error of an operation in 32 bit floats, twice over."""
@@ -270,7 +267,7 @@ class _Writer:
             case MaxPool(), _:
                 return graph.node(
                     "MaxPool", [self._pixels(read[0], node.in_shape)], name, shape,
-                    kernel_shape=[node.k] * 2, strides=[node.stride] * 2, pads=_pads(node),
+                    **windows(node),
                 )  # fmt: skip
             case Flatten(), _:
                 return graph.node("Flatten", read, name, shape[:2], axis=1)
@@ -412,7 +409,7 @@ class _Writer:
             return graph.node("Add", [value, *bias], output, sizes) if bias else value
         return graph.node(
             "Conv", [self._pixels(read, node.in_shape), weights, *bias], output, shape,
-            kernel_shape=[node.k] * 2, strides=[node.stride] * 2, pads=_pads(node),
+            **windows(node),
             dilations=[1, 1], group=node.groups,
         )  # fmt: skip
 
@@ -535,8 +532,3 @@ def _scales(codes: Ints, mantissas: Ints, layer: LayerScheme, node: Node) -> Flo
 
 def _shape(shape: Shape) -> tuple[int, int, int, int]:
     return 1, shape.c, shape.h, shape.w
-
-
-def _pads(node: Node) -> list[int]:
-    before, after = node.pad
-    return [before, before, after, after]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from syq_dse.errors import InputError, one_line
-from syq_dse.records import make_folder, write_bytes
+from syq_dse.errors import InputError
+from syq_dse.report.figures import GRANULARITIES, cut, evenly, save, title
 from syq_dse.scheme import weight_bits
 from syq_dse.search import run
 
@@ -31,13 +30,7 @@ MOST_TICKS = 14
 
 ROW_INCHES = 0.17
 
-GRANULARITIES = {"layer": 1, "channel": 2, "row": 3, "pixel": 4}
-"""From the coarsest to the finest."""
-
 PANELS = ("weights [bits]", "granularity of scales", "input activations [bits]")
-
-LONGEST = 24
-"""Characters of a name; of a longer one the middle is left out."""
 
 
 def draw_run(folder: Path, out: Path) -> list[Path]:
@@ -49,9 +42,7 @@ def draw_run(folder: Path, out: Path) -> list[Path]:
     front = run.read_front(folder)
     rows = [row["point"] for row in front["points"] if not row.get("dominated")]
     ids = rows or [front["named"]["knee"]]
-    if len(ids) > MOST_POINTS:
-        ids = [ids[round(i)] for i in np.linspace(0, len(ids) - 1, MOST_POINTS)]
-    layers = {name: layers_of(folder, name) for name in ids}
+    layers = {name: layers_of(folder, name) for name in evenly(ids, MOST_POINTS)}
     return save(draw(title(front), layers), out, "layers") if any(layers.values()) else []
 
 
@@ -136,44 +127,3 @@ def _heat(axes: Axes, values: npt.NDArray[np.int_], label: str) -> None:
 
 def _middle(pair: tuple[float, float]) -> float:
     return (pair[0] + pair[1]) / 2
-
-
-# What the further figures share
-
-
-def cut(name: str, longest: int = LONGEST) -> str:
-    """A name that fits beside an axis.
-
-    >>> cut("layer4.1.conv2"), cut("features.denseblock4.layer16.conv2")
-    ('layer4.1.conv2', 'features.den…yer16.conv2')
-    """
-    text = one_line(name)
-    tail = longest // 2 - 1
-    return text if len(text) <= longest else f"{text[: longest - tail - 1]}…{text[-tail:]}"
-
-
-def title(front: Mapping[str, Any]) -> str:
-    """The network, the target and the clock of a run; on two lines where the names are long."""
-    names = cut(front["network"]), cut(front["target"])
-    between = " " if sum(map(len, names)) <= LONGEST else "\n"
-    return f"{names[0]}{between}on {names[1]}, {front['clock_mhz']:g} MHz"
-
-
-def save(figure: Figure, out: Path, name: str) -> list[Path]:
-    """Write NAME.png and NAME.svg in a folder.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    make_folder(out)
-    paths: list[Path] = []
-    options: Sequence[tuple[str, dict[str, Any]]] = (
-        ("png", {"dpi": 150}),
-        ("svg", {"metadata": {"Date": None}}),
-    )
-    for kind, further in options:
-        stream = io.BytesIO()
-        figure.savefig(stream, format=kind, **further)
-        paths.append(out / f"{name}.{kind}")
-        write_bytes(paths[-1], stream.getvalue())
-    return paths

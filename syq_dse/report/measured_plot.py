@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from syq_dse.report.layers_plot import save, title
+from syq_dse.report.figures import save, title
 from syq_dse.search import run
 
 if TYPE_CHECKING:

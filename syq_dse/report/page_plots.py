@@ -19,11 +19,17 @@ from bokeh.models import (
 from bokeh.palettes import Cividis
 from bokeh.plotting import figure
 
+from syq_dse.report.figures import GRANULARITIES, cut, evenly
+from syq_dse.scheme import weight_bits
+
 MOST_COLUMNS = 60
 """Points of a heat map."""
 
 MOST_LABELS = 60
 """Layers of a heat map that have their name beside it."""
+
+LONGEST = 22
+"""Characters of a layer's name beside a heat map."""
 
 SOURCES = ("measured", "predicted", "prior", "dominated")
 
@@ -94,8 +100,6 @@ HEAT_MAPS = (
     ("heat-activations", "Activations", "Bits of the tensor that a layer writes."),
 )
 
-GRANULARITIES = {"layer": 1, "channel": 2, "row": 3, "pixel": 4}
-
 
 def heat_maps(
     rows: Sequence[Mapping[str, Any]], details: Mapping[str, Mapping[str, Any]]
@@ -104,8 +108,7 @@ def heat_maps(
     ids = [str(row["point"]) for row in rows if str(row["point"]) in details]
     if not ids:
         return {}
-    if len(ids) > MOST_COLUMNS:
-        ids = [ids[round(i)] for i in np.linspace(0, len(ids) - 1, MOST_COLUMNS)]
+    ids = evenly(ids, MOST_COLUMNS)
     layers = [layer for layer in details[ids[0]]["layers"] if layer[1] is not None]
     names = [str(layer[0]) for layer in layers]
     held = {point: {str(layer[0]): layer for layer in details[point]["layers"]} for point in ids}
@@ -114,7 +117,7 @@ def heat_maps(
         return [[value(held[point][name]) for point in ids] for name in names]
 
     return {
-        "heat-weights": _heat("heat-weights", ids, names, grid(lambda of: _bits(of[1])), 8),
+        "heat-weights": _heat("heat-weights", ids, names, grid(lambda of: weight_bits(of[1])), 8),
         "heat-scales": _heat(
             "heat-scales", ids, names, grid(lambda of: GRANULARITIES.get(of[2], 1)), 4
         ),
@@ -122,10 +125,6 @@ def heat_maps(
             "heat-activations", ids, names, grid(lambda of: of[5] if of[5] else math.nan), 8
         ),
     }
-
-
-def _bits(weights: str) -> int:
-    return {"binary": 1, "ternary": 2}.get(weights) or int(weights.removeprefix("int"))
 
 
 def _heat(
@@ -175,7 +174,7 @@ def _heat(
     plot.xaxis.major_label_orientation = 0.9
     if count <= MOST_LABELS:
         plot.yaxis.ticker = [y + 0.5 for y in range(count)]
-        plot.yaxis.major_label_overrides = {y + 0.5: _cut(layers[y]) for y in range(count)}
+        plot.yaxis.major_label_overrides = {y + 0.5: cut(layers[y], LONGEST) for y in range(count)}
     else:
         plot.yaxis.axis_label = "layers, the first on top"
     plot.grid.visible = False
@@ -187,10 +186,6 @@ def _heat(
     )
     plot.add_layout(bar, "right")
     return plot
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= 22 else f"{name[:10]}…{name[-11:]}"
 
 
 def measured_plot(front: Mapping[str, Any]) -> figure | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syq_dse.errors import InputError
+from syq_dse.report.figures import cut, save, title
 from syq_dse.report.front_plot import AXES
-from syq_dse.report.layers_plot import cut, save, title
 from syq_dse.search import run
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ def export_train(folder: Path, name: str, out: Path) -> Path:
         InputError: no such run or point, or the file exists with other contents.
     """
     front = run.read_front(folder)
-    ids = [str(row["point"]) for row in front["points"]]
-    point = points.resolve(name, ids, front["named"])
+    point = points.point_of(front, name)
     found = run.read_point(folder, point)
     path = out / f"{front['network']}-{front['target']}-{point}.json"
     records.make_folder(out)

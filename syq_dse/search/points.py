@@ -153,6 +153,15 @@ def _unit(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray((values - values.min()) / extent)
 
 
+def point_of(front: Mapping[str, Any], name: str) -> str:
+    """The id of a point of a front.json, named as `resolve` has it.
+
+    Raises:
+        InputError: no such point.
+    """
+    return resolve(name, [str(row["point"]) for row in front["points"]], front["named"])
+
+
 def resolve(name: str, ids: list[str], named: dict[str, str]) -> str:
     """The id of a point by its id, its number, or one of NAMED.
 

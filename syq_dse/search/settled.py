@@ -17,9 +17,7 @@ def settled_point(folder: Path, name: str) -> tuple[network.Network, Pricing, de
     Raises:
         InputError: no such run or point, or a file of it is broken.
     """
-    front = run.read_front(folder)
-    ids = [str(row["point"]) for row in front["points"]]
-    point = points.resolve(name, ids, front["named"])
+    point = points.point_of(run.read_front(folder), name)
     run.read_point(folder, point)
     study = run.read_record(folder).study
     net = network.load(study.network)

@@ -49,8 +49,7 @@ def choose(folder: Path, names: Sequence[str], top: int | None) -> list[str]:
         InputError: no finished run, or no such point.
     """
     front = run.read_front(folder)
-    ids = [str(row["point"]) for row in front["points"]]
-    found = [points.resolve(name, ids, front["named"]) for name in names]
+    found = [points.point_of(front, name) for name in names]
     if top is not None:
         expected = dict(front.get("expected") or {})
 

@@ -21,7 +21,7 @@ from matplotlib.transforms import Bbox
 
 from syq_dse.cli.plot import command
 from syq_dse.errors import InputError
-from syq_dse.report import layers_plot, measured_plot, resources_plot
+from syq_dse.report import figures, layers_plot, measured_plot, resources_plot
 
 from .test_front_plot import SVG, front, row
 
@@ -263,20 +263,20 @@ def test_names_stay_text(make: Make, tmp_path: Path, name: str) -> None:
         if path.suffix == ".svg":
             tags = {element.tag for element in ElementTree.parse(path).getroot().iter()}
             assert tags and not {tag for tag in tags if tag.endswith("}b")}
-    heading = layers_plot.title({"network": kept, "target": kept, "clock_mhz": 200.0})
+    heading = figures.title({"network": kept, "target": kept, "clock_mhz": 200.0})
     check_texts(layers_plot.draw(heading, {"p001": {name: (1, 1, 1), "conv": (8, 4, 8)}}))
     check_texts(measured_plot.draw(heading, measured_pairs(2)))
     check_texts(resources_plot.draw(heading, dict(uses("knee (p1)", "smallest (p2)")), 0.8))
     (label, *_) = drawn_layers(3, [name, "conv"]).axes[0].get_yticklabels()
-    assert label.get_text() == layers_plot.cut(name)
+    assert label.get_text() == figures.cut(name)
     assert label.get_parse_math() is False
 
 
 @pytest.mark.parametrize("length", [1, 23, 24, 25, 80])
 def test_long_names_keep_both_ends(length: int) -> None:
     name = "".join(chr(ord("a") + i % 26) for i in range(length))
-    shown = layers_plot.cut(name)
-    assert len(shown) == min(length, layers_plot.LONGEST)
+    shown = figures.cut(name)
+    assert len(shown) == min(length, figures.LONGEST)
     start, _, end = shown.partition("…")
     assert name.startswith(start) and name.endswith(end)
 
