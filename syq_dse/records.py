@@ -130,10 +130,15 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file at once or not at all: a reader never sees half of it.
 
+    A device or a pipe, such as /dev/stdout, is written into.
+
     Raises:
         InputError: the file cannot be written.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(content)
+            return
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as stream:

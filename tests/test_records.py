@@ -437,3 +437,14 @@ def test_a_written_file_is_readable_by_all_and_ends_in_a_newline(tmp_path: Path)
     records.write_json(path, Label(text="é"))
     assert path.stat().st_mode & 0o777 == 0o644
     assert path.read_text(encoding="utf-8").endswith("}\n")
+
+
+def test_a_pipe_is_written_into_and_stays_one(tmp_path: Path) -> None:
+    """Nor does root replace /dev/null by a file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    records.write_bytes(pipe, b"text")
+    assert os.read(reader, 9) == b"text"
+    os.close(reader)
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
