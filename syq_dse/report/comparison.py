@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from syq_dse.errors import InputError
-from syq_dse.report.front_plot import COLUMN_OF
 from syq_dse.search import run
-from syq_dse.search.points import NAMED
+from syq_dse.search.points import COLUMN_OF, NAMED
 from syq_dse.search.problem import MAXIMISED
 from syq_dse.search.study import differences
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from syq_dse.errors import InputError, unknown
 from syq_dse.records import make_folder, write_bytes, write_text
 from syq_dse.search import run
+from syq_dse.search.points import COLUMN_OF
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,9 +42,6 @@ AXES = {
     "energy_uj": "energy an image [uJ]",
 }
 """Columns of front.csv that can be axes, with their units."""
-
-COLUMN_OF = {"area": "area_um2", "bram": "bram18", "energy": "energy_uj", "latency": "latency_us"}
-"""Columns of objectives that have another name."""
 
 LOG = ("fps", "latency_us", "interval_cycles", "energy_uj")
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from syq_dse import __version__, records
 from syq_dse.errors import InputError, one_line
-from syq_dse.report.front_plot import AXES, COLUMN_OF, LOG, PERCENT
+from syq_dse.report.front_plot import AXES, LOG, PERCENT
 from syq_dse.search import run
+from syq_dse.search.points import COLUMN_OF
 from syq_dse.search.run import Record
 
 PAGE = "report.html"

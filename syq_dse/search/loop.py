@@ -408,7 +408,9 @@ def _record(folder: Path, backend: BaseStorage, state: State, progress: Progress
     if not state.measured:
         return
     name = folder.absolute().name
-    store = storages.open_study(backend, name, samplers.directions(state.problem))
+    store = storages.open_study(
+        *(backend, name, samplers.directions(state.problem)), state.problem.goals.objectives
+    )
     had = {
         json.dumps(trial.params, sort_keys=True)
         for trial in store.study.get_trials(deepcopy=False)
@@ -452,7 +454,9 @@ def _write(folder: Path, before: dict[str, Any], study: Study, state: State) -> 
         for row, i in zip(points.rows, kept, strict=True)
         if good[i]
     ]
-    points = replace(points, named=dict(zip(NAMED, named_of(best), strict=True)))
+    points = replace(
+        points, named=dict(zip(NAMED, named_of(best, problem.goals.objectives), strict=True))
+    )
     measures = {
         str(row["point"]): m
         for row, i in zip(points.rows, kept, strict=True)

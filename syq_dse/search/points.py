@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from syq_dse.cost.table import price
 from syq_dse.errors import InputError
 from syq_dse.search.front import Front
 from syq_dse.search.losses import LOSS_UNIT
-from syq_dse.search.problem import Problem
+from syq_dse.search.problem import MAXIMISED, Problem
 
 BEFORE = (
     *("point", "accuracy", "accuracy_low", "accuracy_high", "accuracy_source"),
@@ -29,6 +29,12 @@ BEFORE = (
 AFTER = ("utilization", "energy_uj", "dominated")
 """Columns of front.csv before and behind what the target has of resources; dominated is a point
 that was measured and fell out of the front."""
+
+COLUMN_OF = {"area": "area_um2", "bram": "bram18", "energy": "energy_uj", "latency": "latency_us"}
+"""Columns of objectives that have another name."""
+
+COUNTED = ("lut", "ff", "dsp", "bram", "uram")
+"""Objectives that may be 0."""
 
 NAMED = ("knee", "most-accurate", "fastest", "smallest")
 """Points that have a name besides their id."""
@@ -57,7 +63,7 @@ def points_of(problem: Problem, front: Front) -> Points:
         name = f"p{index + 1:0{width}d}"
         documents[name] = document_of(problem, design, name)
         rows.append(row_of(documents[name]))
-    named = dict(zip(NAMED, named_of(rows), strict=True))
+    named = dict(zip(NAMED, named_of(rows, problem.goals.objectives), strict=True))
     return Points(tuple(rows), named, documents)
 
 
@@ -118,13 +124,13 @@ def row_of(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def named_of(rows: list[dict[str, Any]]) -> list[str]:
-    """The ids of NAMED."""
+def named_of(rows: list[dict[str, Any]], objectives: Sequence[str]) -> list[str]:
+    """The ids of NAMED; the knee is that of the objectives."""
     accuracy = [row["accuracy"] for row in rows]
     fps = [row["fps"] for row in rows]
     used = [row["utilization"] for row in rows]
     picks = (
-        knee(np.asarray(accuracy), np.asarray(fps)),
+        knee(*(_goal(rows, name) for name in objectives)),
         max(range(len(rows)), key=lambda i: (accuracy[i], fps[i], -used[i])),
         max(range(len(rows)), key=lambda i: (fps[i], accuracy[i], -used[i])),
         min(range(len(rows)), key=lambda i: (used[i], -accuracy[i])),
@@ -132,18 +138,27 @@ def named_of(rows: list[dict[str, Any]]) -> list[str]:
     return [str(rows[i]["point"]) for i in picks]
 
 
-def knee(accuracy: npt.NDArray[np.float64], fps: npt.NDArray[np.float64]) -> int:
-    """Index of the point farthest above the line from the most accurate to the fastest.
+def _goal(rows: list[dict[str, Any]], name: str) -> npt.NDArray[np.float64]:
+    """An objective of points as a knee takes it: more is better, and ratios count, or points."""
+    values = np.asarray([row[COLUMN_OF.get(name, name)] for row in rows], dtype=np.float64)
+    if name == "accuracy":
+        return values
+    if name in MAXIMISED:
+        return np.log(values)
+    return -np.log(1 + values if name in COUNTED else values)
 
-    Both axes run from 0 to 1 over the front, fps in the logarithm: the point where more speed
-    begins to cost much accuracy. Source: Das, On characterizing the "knee" of the Pareto curve
-    (1999).
 
-    >>> knee(np.array([0.9, 0.89, 0.5]), np.array([10.0, 100.0, 200.0]))
+def knee(*goals: npt.NDArray[np.float64]) -> int:
+    """Index of the point farthest above the line, or plane, through the best of each goal.
+
+    Each goal, of which more is better, runs from 0 to 1 over the front: with accuracy and the
+    logarithm of fps, the point where more speed begins to cost much accuracy. Source: Das, On
+    characterizing the "knee" of the Pareto curve (1999).
+
+    >>> knee(np.array([0.9, 0.89, 0.5]), np.log([10.0, 100.0, 200.0]))
     1
     """
-    x = _unit(np.log(fps))
-    return int(np.argmax(_unit(accuracy) + x))
+    return int(np.argmax(np.sum([_unit(goal) for goal in goals], axis=0)))
 
 
 def _unit(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
