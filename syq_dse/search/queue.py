@@ -143,7 +143,7 @@ def opened(backend: BaseStorage, run: str, lease_s: float | None = None) -> Queu
     Args:
         lease_s: of a new one.
     """
-    study = open_study(backend, name_of(run), ["maximize"]).study
+    study = open_study(backend, name_of(run), ["maximize"], ("top-1",)).study
     if "lease_s" not in study.user_attrs:
         if study.get_trials(deepcopy=False):
             raise InputError(

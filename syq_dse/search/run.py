@@ -210,7 +210,9 @@ def explore(
             if not resume:  # nothing was found: leave nothing behind
                 _clear(folder, made)
             raise
-        store = storages.open_study(backend, name, samplers.directions(problem))
+        store = storages.open_study(
+            backend, name, samplers.directions(problem), problem.goals.objectives
+        )
         have = storages.count(store)
         seeds = samplers.frozen_trials(problem, front.designs, "exact")
         storages.write_trials(store, seeds[have:], progress)

@@ -8,7 +8,7 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,8 +248,13 @@ class Store:
     study: optuna.Study
 
 
-def open_study(backend: BaseStorage, name: str, directions: list[Direction]) -> Store:
+def open_study(
+    backend: BaseStorage, name: str, directions: list[Direction], metrics: Sequence[str] = ()
+) -> Store:
     """A study in a storage, made if it is not there yet.
+
+    Args:
+        metrics: names of the objectives, which optuna-dashboard shows on its axes.
 
     Raises:
         InputError: the storage holds a study with other objectives.
@@ -259,6 +264,10 @@ def open_study(backend: BaseStorage, name: str, directions: list[Direction]) -> 
     )
     if [d.name.lower() for d in study.directions] != directions:
         raise InputError(f"the storage's study '{name}' has other objectives")
+    if metrics and study.metric_names is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(metrics))
     return Store(backend, study)
 
 
