@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from syq_dse import __version__
+from syq_dse.cli import terminal
 from syq_dse.errors import SyqDseError
 
 COMMANDS = {
@@ -29,6 +30,7 @@ COMMANDS = {
     "verify": "Synthesise a point and compare.",
     "calibrate": "Fit LUT prices to synthesis of the hardware units.",
     "doctor": "Say what is installed and what is missing.",
+    "completion": "Print the script by which a shell completes what is typed.",
 }
 """Every command and its short help: `--help` shows them without loading any."""
 
@@ -62,6 +64,7 @@ class _Lazy(click.Group):
             return None
         command = importlib.import_module(f"syq_dse.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
+        terminal.options(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -83,6 +86,9 @@ def cli() -> None:
     \b
     Example: syq-dse explore --network fmnist-vgg --target zcu102
     """
+
+
+terminal.options(cli)
 
 
 def main() -> None:
@@ -113,7 +119,14 @@ def main() -> None:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    r"""Exit with one line on standard error; what would break it is shown as \n, \x1b."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
-    click.echo(f"syq-dse: {shown}", err=True)
+    """Exit with one line on standard error."""
+    line = f"syq-dse: {terminal.printable(message)}"
+    if terminal.is_terminal("err"):
+        from rich.text import Text
+
+        text = Text(line)
+        text.stylize("bold red", 0, len("syq-dse:"))
+        terminal.console("err").print(text, soft_wrap=True)
+    else:
+        click.echo(line, err=True)
     sys.exit(exit_code)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from syq_dse.cli.output import print_table, print_text, progress_bar
-from syq_dse.cli.paths import PATH
+from syq_dse.cli.output import print_note, print_table, print_text, progress_bar
+from syq_dse.cli.paths import PATH, TECHNOLOGY
 from syq_dse.cost.gates import PRICED
 from syq_dse.cost.prices import UNITS
 from syq_dse.rtl import synthesis
@@ -25,7 +25,9 @@ FAMILIES = list(synthesis.COMMANDS)
 
 @click.command()
 @click.option("--family", type=click.Choice(FAMILIES), help="Device family.")
-@click.option("--technology", help="In place of a family: a shipped one or a TOML file.")
+@click.option(
+    "--technology", type=TECHNOLOGY, help="In place of a family: a shipped one or a TOML file."
+)
 @click.option("--liberty", type=PATH, multiple=True, help="Cells of the technology; repeatable.")
 @click.option("--energy", is_flag=True, help="Of a technology: energy alone.")
 @click.option("--clock", is_flag=True, help="Of a technology: longest paths alone.")
@@ -162,7 +164,7 @@ def _gates(
         for one in found.fits
     ]
     print_table(rows, {"gates %": 1, "worst %": 1})
-    print_text(
+    print_note(
         f"Errors are of units of {gate_calibration.SMALL} gate equivalents and more that the fit "
         f"had not seen; one is {library.nand2}, {found.prices.nand2_um2:g} um2."
     )
@@ -219,7 +221,7 @@ def _energy(
         for unit, one in found.units.items()
     ]
     print_table(rows, {"toggles of a net": 2})
-    print_text(f"A flip-flop's clock: {found.flip_flop_fj:g} fJ a cycle. {found.provenance()}")
+    print_note(f"A flip-flop's clock: {found.flip_flop_fj:g} fJ a cycle. {found.provenance()}")
     click.echo(f"energy: {out / f'{own.name}-energy.toml'}")
 
 
@@ -265,7 +267,7 @@ def _clock(
         for unit, one in found.units.items()
     ]
     print_table(rows, {"shortest ns": 3, "longest ns": 3, "off %": 1, "worst %": 1})
-    print_text(
+    print_note(
         f"From register to register; a flip-flop has {found.register_ns:g} ns of it. {found.source}"
     )
     click.echo(f"delays: {out / f'{own.name}-clock.toml'}")
@@ -283,7 +285,7 @@ def _sram(name: str, files: Sequence[Path], out: Path) -> None:
         for figure, (mean, worst) in found.error.items()
     ]
     print_table(rows, {"mean %": 1, "worst %": 1})
-    print_text(f"Errors of each of {found.macros} macros by a fit to the others.")
+    print_note(f"Errors of each of {found.macros} macros by a fit to the others.")
     click.echo(f"prices: {out / f'{own}-sram.toml'}")
 
 
@@ -292,7 +294,7 @@ def _print(found: Calibration, path: Path) -> None:
     for one in found.fits:
         for line in _remarks(one):
             print_text(line)
-    print_text("Errors of LUTs are of units of 50 LUTs and more that the fit had not seen.")
+    print_note("Errors of LUTs are of units of 50 LUTs and more that the fit had not seen.")
     click.echo(f"prices: {path}")
 
 

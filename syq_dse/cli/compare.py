@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from syq_dse import records
-from syq_dse.cli.output import print_json, print_table, print_text
+from syq_dse.cli.output import print_json, print_note, print_table, print_text
 from syq_dse.cli.paths import PATH
 
 SHOWN = ("accuracy", "fps", "latency_us", "lut", "dsp", "bram18", "area_um2", "energy_uj")
@@ -31,7 +31,7 @@ def command(run: Path, other: Path, as_json: bool) -> None:
         return
     for line in found.settings:
         print_text(line)
-    print_text(
+    print_note(
         f"by {' and '.join(found.objectives)}; hypervolume is a share of that of both together, "
         "covered the points than which the other front is nowhere worse"
     )
@@ -53,4 +53,5 @@ def command(run: Path, other: Path, as_json: bool) -> None:
             kept = {key: row.get(key) for key in SHOWN if any(key in one for one in both)}
             rows.append({"point": name, "run": folder.name, **kept})
     columns = [key for key in SHOWN if any(key in row for row in rows)]
-    print_table([{key: row.get(key) for key in ("point", "run", *columns)} for row in rows])
+    shown = ("point", "run", *columns)
+    print_table([{key.replace("_", " "): row.get(key) for key in shown} for row in rows])

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from syq_dse import __version__, catalogue, records
-from syq_dse.cli.output import print_json, print_text
+from syq_dse.cli.output import print_json, print_note, print_table
 from syq_dse.errors import InputError
 
 CORE = ("numpy", "scipy", "pandas", "matplotlib", "optuna", "moocore", "bokeh", "safetensors")
@@ -43,13 +43,11 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    width = max(len(row["what"]) for row in rows)
-    for row in rows:  # no table, which would cut paths
-        click.echo(f"{row['what']:{width}}  {row['state']:7}  {row['detail']}")
+    print_table(rows)
     missing = [row["what"] for row in rows if row["state"] == "broken"]
     if missing:
         raise InputError(f"broken: {', '.join(missing)}; see the table above")
-    print_text("What is missing is needed by some commands only.")
+    print_note("What is missing is needed by some commands only.")
 
 
 def _row(what: str, state: str, detail: str) -> dict[str, Any]:

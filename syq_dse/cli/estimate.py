@@ -6,7 +6,14 @@ from typing import Any
 
 import click
 
-from syq_dse.cli.output import number, print_json, print_table, print_text
+from syq_dse.cli.output import (
+    number,
+    print_json,
+    print_sources,
+    print_table,
+    print_text,
+    print_warnings,
+)
 from syq_dse.cli.selectors import design_options, settled
 from syq_dse.cost.document import document
 from syq_dse.cost.estimate import estimate
@@ -23,7 +30,7 @@ def command(as_json: bool, **asked: Any) -> None:
     Without --interval or --fps the shortest interval at which the design fits is taken.
 
     \b
-    Example: syq-dse estimate --network cnv --target pynq-z1 --uniform binary,2,layer --fps 1000
+    Example: syq-dse estimate --network cnv --target pynq-z1 --uniform int2,2,row
     """
     net, prices, chosen = settled(**asked)
     cost = estimate(prices, net, chosen.scheme, chosen.interval, chosen.folding)
@@ -62,26 +69,33 @@ def _print(found: dict[str, Any]) -> None:
             f"longest path {number(of['path_ns'])} ns, {of['unit']} of {of['layer']}: up to "
             f"{number(of['clock_mhz'])} MHz"
         )
-    for what in ("lut", "area", "sram", "energy", "clock", "node"):
-        if what in found["provenance"]:
-            print_text(f"{what}: {found['provenance'][what]}")
-    for line in found["warnings"]:
-        print_text(f"warning: {line}")
+    print_sources(found["provenance"], ("lut", "area", "sram", "energy", "clock", "node"))
+    print_warnings(found["warnings"])
+
+
+TITLES = {
+    "area_um2": "area um2",
+    "gate_equivalents": "gates",
+    "sram_bits": "sram bits",
+    "sram_um2": "sram um2",
+}
+"""Resources in words, which can wrap."""
 
 
 def _layer_row(layer: dict[str, Any], columns: list[str]) -> dict[str, Any]:
-    granularity = layer["granularity"]
-    if granularity in ("row", "pixel"):  # elsewhere the scale vanishes into the thresholds
-        granularity = f"{granularity} {layer['scale']}"
+    chosen = None
+    if layer["weights"] is not None:
+        chosen = f"{layer['weights']} {layer['granularity']}"
+        if layer["granularity"] in ("row", "pixel") and layer["scale"] != "fixed8":
+            chosen += f" {layer['scale']}"  # by layer and channel, thresholds take the scale
     return {
         "layer": layer["name"],
-        "weights": layer["weights"],
-        "granularity": granularity,
+        "weights": chosen,
         "bits": f"{layer['input_bits']}>{layer['output_bits']}",
         "pe": layer["pe"],
         "simd": layer["simd"],
         "cycles": layer["cycles"],
-        **{column: layer["total"][column] for column in columns},
+        **{TITLES.get(name, name): layer["total"][name] for name in columns},
     }
 
 
@@ -90,7 +104,7 @@ def _resource_rows(found: dict[str, Any]) -> list[dict[str, Any]]:
     total, offered, share = found["total"], found["capacity"], found["utilization"]
     return [
         {
-            "resource": "dram bits an image" if name == "dram_bits" else name,
+            "resource": "dram bits an image" if name == "dram_bits" else TITLES.get(name, name),
             "used": total[name],
             "of": offered[name],
             "filled %": None if share[name] is None else 100 * share[name],

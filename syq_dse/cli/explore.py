@@ -10,20 +10,34 @@ from typing import Any
 import click
 
 from syq_dse import catalogue, network, records
-from syq_dse.cli.output import print_json, print_table, print_text, progress_bar
-from syq_dse.cli.paths import NETWORK, PATH
+from syq_dse.cli.output import (
+    print_json,
+    print_note,
+    print_sources,
+    print_table,
+    print_text,
+    progress_bar,
+)
+from syq_dse.cli.paths import DATASET, NETWORK, PATH, RECIPE, STUDY, TARGET
 from syq_dse.errors import InputError
 
 
 @click.command()
-@click.option("--target", "board", help="A shipped board or technology, or a TOML file.")
+@click.option(
+    "--target", "board", type=TARGET, help="A shipped board or technology, or a TOML file."
+)
 @click.option(
     "--network",
     "name",
     type=NETWORK,
     help="Shipped, a TOML file, or what `import` takes.  [fmnist-vgg]",
 )
-@click.option("--study", "study_file", help="Settings: a shipped study or a TOML file.")
+@click.option(
+    "--study",
+    "study_file",
+    type=STUDY,
+    help="Settings: a shipped study or a TOML file, such as a run's.",
+)
 @click.option("--objective", "objectives", multiple=True, help="Repeat, 2 to 4.  [accuracy, fps]")
 @click.option("--fps", type=float, help="Least images a second.")
 @click.option("--area-mm2", type=float, help="Budget of a technology [mm2].  [its own]")
@@ -49,9 +63,9 @@ from syq_dse.errors import InputError
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Of a point.")
 @click.option("--jobs", type=click.IntRange(0), help="Trainings at a time here.  [processors]")
 @click.option("--batch", type=click.IntRange(1), help="Points under way at a time.  [--jobs]")
-@click.option("--recipe", default="modern", show_default=True, help="Of trainings.")
+@click.option("--recipe", type=RECIPE, default="modern", show_default=True, help="Of trainings.")
 @click.option("--epochs", type=click.IntRange(1), help="Of trainings.  [the recipe's]")
-@click.option("--dataset", help="To train on.  [the network's]")
+@click.option("--dataset", type=DATASET, help="To train on.  [the network's]")
 @click.option("--data", type=PATH, help="Folder of the data set.")
 @click.option("--pretrained", type=PATH, help="Float network to start from.  [the shipped]")
 @click.option("--out", type=PATH, help="Run folder.  [runs/NETWORK-TARGET]")
@@ -87,7 +101,7 @@ def command(
     bram, uram, energy, area. Boards have no area, technologies no resources of boards.
 
     \b
-    Example: syq-dse explore --network cnv --target pynq-z1 --bits 1,2,4 --fps 1000
+    Example: syq-dse explore --network cnv --target pynq-z1 --bits 1,2 --fps 1000
     """
     from syq_dse.cost import pricing
     from syq_dse.report import front_plot, page, sampler_plot
@@ -159,6 +173,8 @@ def _study(study_file: str | None, given: dict[str, Any], resumed: Path | None) 
     if study_file is not None:
         path = catalogue.find("study", study_file, "studies")
         data, place = records.read(path), str(path)
+        if "format" in data and isinstance(data.get("study"), dict):
+            data = data["study"]  # of a run folder: all settings resolved
     elif resumed is not None:
         data = records.plain(run.read_record(resumed).study)
     names = {"board": "target", "name": "network"}
@@ -196,18 +212,16 @@ def _print(found: dict[str, Any], folder: Path) -> None:
     shown = [row for i, row in enumerate(rows) if i % step == 0 or row["point"] in named]
     print_table([_row(row, found["objectives"]) for row in shown], DECIMALS)
     if len(rows) == 1:
-        print_text(
+        print_note(
             "one design is the best in all objectives; a further --objective, such as lut, or a "
             "smaller --target shows what less hardware costs"
         )
     if len(shown) < len(rows):
-        print_text(f"{len(shown)} of {len(rows)} points; all are in front.csv")
+        print_note(f"{len(shown)} of {len(rows)} points; all are in front.csv")
     print_text(", ".join(f"{name}: {point}" for name, point in found["named"].items()))
     _print_quality(found["summary"])
-    print_text(f"accuracy: {found['accuracy_note']}")
-    for what in ("lut", "area", "sram"):
-        if what in found["provenance"]:
-            print_text(f"{what}: {found['provenance'][what]}")
+    print_note(f"accuracy: {found['accuracy_note']}")
+    print_sources(found["provenance"], ("lut", "area", "sram"))
     click.echo(f"run: {folder}")
 
 
@@ -245,7 +259,7 @@ def _print_quality(summary: dict[str, Any]) -> None:
     whole = summary["hypervolume_exact"]
     exact = "exact front of the priced space"
     near = "near-exact front of the priced space (further objectives at a grid of bounds)"
-    print_text(f"{exact if summary['exact'] else near}, hypervolume {whole:.6g}")
+    print_note(f"{exact if summary['exact'] else near}, hypervolume {whole:.6g}")
     if "samplers" in summary:
         print_table(
             [
@@ -263,7 +277,7 @@ def _print_quality(summary: dict[str, Any]) -> None:
         )
         first = summary["samplers"][0]
         start = "from the exact front" if first["seeded"] else "from nothing"
-        print_text(
+        print_note(
             f"hypervolume of a sampler's own designs in parts of the exact front's: median, least "
             f"and most of {first['seeds']} seeds, {start}; samplers.csv has every generation"
         )

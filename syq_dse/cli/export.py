@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from syq_dse.cli.paths import PATH
+from syq_dse.cli.output import print_aside
+from syq_dse.cli.paths import PATH, POINT
 
 DESIGNS = {"finn": "syq_dse.interop.finn", "hls4ml": "syq_dse.interop.hls4ml"}
 """Formats of a design, each a module with write(point, out)."""
@@ -22,7 +23,9 @@ NETWORKS = {
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--point", default="knee", show_default=True, help="Id, number or name of a point.")
+@click.option(
+    "--point", type=POINT, default="knee", show_default=True, help="Id, number or name of a point."
+)
 @click.option(
     "--format",
     "kind",
@@ -60,6 +63,6 @@ def command(run: Path, point: str, kind: str, training: Path | None, out: Path |
         module = import_module(NETWORKS[kind])
         written = module.write(found, asked.name, folder)
         for note in getattr(module, "notes", lambda of: [])(found):
-            click.echo(f"note: {note}", err=True)
+            print_aside(note)
     for path in written:
         click.echo(path)

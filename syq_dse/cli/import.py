@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
-from syq_dse.cli.paths import PATH
+from syq_dse.cli.output import print_aside
+from syq_dse.cli.paths import DATASET, PATH
 
 
 @click.command()
 @click.argument("source")
 @click.option("--input", "sizes", metavar="N,C,H,W", help="Of a module.  [default: 1,3,224,224]")
 @click.option("--name", help="Of the network.  [default: the file's or function's]")
-@click.option("--dataset", help="To train on.  [default: by image size and classes]")
+@click.option("--dataset", type=DATASET, help="To train on.  [default: by image size and classes]")
 @click.option("-o", "--out", type=PATH, help="The network's file.  [default: NAME.toml]")
 def command(
     source: str, sizes: str | None, name: str | None, dataset: str | None, out: Path | None
@@ -37,10 +38,9 @@ def command(
     found = replace(found, file=replace(found.file, name=wanted))
     convs = [layer for layer in found.file.layers if isinstance(layer, Conv)]
     if source.lower().endswith(".onnx") and not any(conv.batch_norm for conv in convs):
-        click.echo(
-            "note: no batch-norm is left in the file; exporters fold it into weights, unless told "
-            "otherwise (torch.onnx.export: optimize=False)",
-            err=True,
+        print_aside(
+            "no batch-norm is left in the file; exporters fold it into weights, unless told "
+            "otherwise (torch.onnx.export: optimize=False)"
         )
     for path in files.write(found, out or Path(f"{wanted}.toml")):
         click.echo(path)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from syq_dse import catalogue, network
-from syq_dse.cli.output import print_json, print_table, print_text
+from syq_dse.cli.output import print_json, print_note, print_table
 
 
 @click.command()
@@ -36,4 +36,4 @@ def command(as_json: bool) -> None:
     columns = ("network", "input", "layers", "MMAC", "parameters", "dataset")
     shown = [{**row, "MMAC": row["macs"] / 1e6} for row in rows]
     print_table([{name: row[name] for name in columns} for row in shown], {"MMAC": 2})
-    print_text("Layers are those with weights; parameters include batch-norm and bias.")
+    print_note("Layers are those with weights; parameters include batch-norm and bias.")

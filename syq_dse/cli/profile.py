@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from syq_dse.cli.output import SEED, print_json, print_table, print_text, progress_bar
-from syq_dse.cli.paths import NETWORK, PATH
+from syq_dse.cli.output import SEED, print_json, print_note, print_table, print_text, progress_bar
+from syq_dse.cli.paths import DATASET, NETWORK, PATH
 
 
 @click.command()
@@ -21,7 +21,7 @@ from syq_dse.cli.paths import NETWORK, PATH
     required=True,
     help="Shipped, a TOML file, or what `import` takes.",
 )
-@click.option("--dataset", help="A shipped data set or a TOML file.  [the network's]")
+@click.option("--dataset", type=DATASET, help="A shipped data set or a TOML file.  [the network's]")
 @click.option("--data", type=PATH, help="Folder of the data set.")
 @click.option("--pretrained", type=PATH, help="Float network.  [the shipped]")
 @click.option(
@@ -80,7 +80,7 @@ def command(
         100 * float(table.loc[table["item"] == item, "top1"].iloc[0])
         for item in (sensitivity.REFERENCE, sensitivity.FLOAT)
     )
-    print_text(
+    print_note(
         f"{net.name}, {images} images of {Path(chosen).stem}: float {plain:.2f} %, int8 weights "
         f"and 8 bits everywhere {base:.2f} %. Points of top-1 less than that, at the best "
         "granularity of each layer:"

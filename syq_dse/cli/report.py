@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import webbrowser
 from pathlib import Path
 
 import click
 
+from syq_dse.cli.output import print_aside
 from syq_dse.cli.paths import PATH
 
 
 @click.command()
 @click.argument("run", type=PATH)
 @click.option("-o", "--out", type=PATH, help="The page.  [default: report.html in the run]")
-def command(run: Path, out: Path | None) -> None:
+@click.option("--open", "shown", is_flag=True, help="Open it in a browser.")
+def command(run: Path, out: Path | None, shown: bool) -> None:
     """Write a run as one page that opens from disk: front, layers, resources, sources, commands.
 
     \b
@@ -20,4 +23,7 @@ def command(run: Path, out: Path | None) -> None:
     """
     from syq_dse.report import page
 
-    click.echo(page.write(run, out))
+    path = page.write(run, out)
+    click.echo(path)
+    if shown and not webbrowser.open(path.absolute().as_uri()):
+        print_aside("no browser is found here; the page is one file, which opens from disk")

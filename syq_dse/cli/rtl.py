@@ -31,7 +31,7 @@ def command(
     Without --integers, weights, scales and thresholds are random; integers.safetensors has them.
 
     \b
-    Example: syq-dse rtl --network lenet5 --target zcu102 --uniform ternary,2,pixel -o lenet5-rtl
+    Example: syq-dse rtl --network lenet5 --target zcu102 --uniform int2,2,row -o rtl
     """
     from syq_dse.rtl import write
 

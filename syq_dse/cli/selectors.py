@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from syq_dse import network
-from syq_dse.cli.paths import NETWORK, PATH
+from syq_dse.cli.paths import NETWORK, PATH, TARGET
 from syq_dse.cost import design
 from syq_dse.cost.estimate import LIMIT
 from syq_dse.cost.pricing import Pricing, load
@@ -23,7 +23,11 @@ OPTIONS = (
         help="Shipped, a TOML file, or what `import` takes.",
     ),
     click.option(
-        "--target", "board", required=True, help="A shipped board or technology, or a TOML file."
+        "--target",
+        "board",
+        type=TARGET,
+        required=True,
+        help="A shipped board or technology, or a TOML file.",
     ),
     click.option("--scheme", type=PATH, help="Scheme or point, TOML or JSON."),
     click.option(

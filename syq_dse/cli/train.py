@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syq_dse.cli.output import SEED, number, print_json, print_text, progress_bar
-from syq_dse.cli.paths import NETWORK, PATH
+from syq_dse.cli.paths import DATASET, NETWORK, PATH, RECIPE, TARGET
 
 if TYPE_CHECKING:
     from syq_dse.train.training import Training
@@ -28,14 +28,16 @@ LEAST_SAME = 0.98
     type=NETWORK,
     help="Shipped, a TOML file, or what `import` takes.  [the point's]",
 )
-@click.option("--target", "board", help="A shipped board or a TOML file.  [the point's]")
+@click.option(
+    "--target", "board", type=TARGET, help="A shipped board or a TOML file.  [the point's]"
+)
 @click.option("--float", "plain", is_flag=True, help="With --network: train it without codes.")
 @click.option("--uniform", metavar="WEIGHTS,BITS,GRANULARITY[,SCALE]", help="With --network.")
 @click.option("--scheme", type=PATH, help="With --network: TOML or JSON.")
-@click.option("--recipe", help="paper, modern, float or a TOML file.  [modern; float]")
+@click.option("--recipe", type=RECIPE, help="paper, modern, float or a TOML file.  [modern; float]")
 @click.option("--epochs", type=click.IntRange(1), help="[default: the recipe's or network's]")
 @click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--dataset", help="A shipped data set or a TOML file.  [the network's]")
+@click.option("--dataset", type=DATASET, help="A shipped data set or a TOML file.  [the network's]")
 @click.option("--data", type=PATH, help="Folder of the data set.")
 @click.option("--pretrained", type=PATH, help="Float network to start from.")
 @click.option(
@@ -92,7 +94,7 @@ def command(
     torchrun --nproc-per-node N -m syq_dse train ...
 
     \b
-    Example: syq-dse train --network fmnist-vgg --uniform ternary,4,pixel --epochs 3
+    Example: syq-dse train --network fmnist-vgg --uniform binary,2,row --epochs 3
     """
     from syq_dse.train import dataset as datasets
     from syq_dse.train import points, run

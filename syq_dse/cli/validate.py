@@ -8,18 +8,22 @@ from typing import Any
 
 import click
 
-from syq_dse.cli.output import print_json, print_table, print_text, progress_bar
-from syq_dse.cli.paths import PATH
+from syq_dse.cli.output import print_json, print_note, print_table, progress_bar
+from syq_dse.cli.paths import DATASET, PATH, POINT, RECIPE
 
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--points", "names", help="Ids or names, such as knee,3,7.  [knee without --top]")
+@click.option(
+    "--points", "names", type=POINT, help="Ids or names, such as knee,3,7.  [knee without --top]"
+)
 @click.option("--top", type=click.IntRange(1), help="So many of the most accurate.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--recipe", default="modern", show_default=True, help="A name or a TOML file.")
+@click.option(
+    "--recipe", type=RECIPE, default="modern", show_default=True, help="A name or a TOML file."
+)
 @click.option("--epochs", type=click.IntRange(1), help="[default: the recipe's or network's]")
-@click.option("--dataset", help="A shipped data set or a TOML file.  [the network's]")
+@click.option("--dataset", type=DATASET, help="A shipped data set or a TOML file.  [the network's]")
 @click.option("--data", type=PATH, help="Folder of the data set.")
 @click.option("--pretrained", type=PATH, help="Float network to start from.")
 @click.option(
@@ -51,7 +55,7 @@ def command(
     Trainings that are there already are not repeated. `syq-dse worker` takes some too.
 
     \b
-    Example: syq-dse validate runs/fmnist-vgg-zcu102 --points knee --seeds 3 --jobs 2
+    Example: syq-dse validate runs/fmnist-vgg-zcu102 --points knee --seeds 3
     """
     from syq_dse.report import front_plot, page
     from syq_dse.search import validation
@@ -89,7 +93,7 @@ def command(
     decimals = {"seconds": 0, **{f"{name} %": 2 for name in shares}}
     print_table(shown, decimals)
     one = all(row["seeds"] == 1 for row in found)
-    print_text(
+    print_note(
         "low and high: 95 % interval "
         + (
             "from the number of images; how training scatters needs --seeds 2 or more"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from syq_dse.cli.output import print_json, print_table, print_text, progress_bar
-from syq_dse.cli.paths import PATH
+from syq_dse.cli.output import print_json, print_note, print_table, print_text, progress_bar
+from syq_dse.cli.paths import PATH, POINT
 from syq_dse.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ SHOWN = ("lut", "ff", "dsp", "bram18", "uram", "gate_equivalents")
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--point", default="knee", show_default=True, help="Id, number or name of a point.")
+@click.option(
+    "--point", type=POINT, default="knee", show_default=True, help="Id, number or name of a point."
+)
 @click.option("--integers", type=PATH, help="Trained integers, .safetensors.")
 @click.option("--images", type=click.IntRange(0), help="Simulate so many.  [2 with --integers]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of random integers.  [0]")
@@ -104,7 +106,7 @@ def command(
         return
     decimals = {f"{name} off %": 1 for name in OFF}
     print_table([_row(row) for row in [*rows, total]], decimals)
-    print_text(
+    print_note(
         "First the estimate, then synthesis by Yosys; "
         + ("SRAM is left out." if liberty else "LUTs include those that are memory.")
     )

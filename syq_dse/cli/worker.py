@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from syq_dse.cli import terminal
 from syq_dse.cli.paths import PATH
 from syq_dse.errors import InputError
 
@@ -62,18 +63,19 @@ def command(
     storages.check_held(backend, place, name)
     found = storages.patient(lambda: queue.opened(backend, name), _say)
     own = worker.Own(folder=out, data=data, device=device, processes=processes)
+    say = _silent if terminal.level() == "quiet" else _say  # threads have no click context
     stop = threading.Event()
     failures: list[BaseException] = []
 
     def work(number: int) -> None:
         try:
-            worker.work(found, number, own, stop, _say, None if idle is None else 60 * idle)
+            worker.work(found, number, own, stop, say, None if idle is None else 60 * idle)
         except BaseException as error:
             failures.append(error)
             stop.set()
 
     count = jobs or len(os.sched_getaffinity(0))
-    _say(f"takes trainings of {name}, {count} at a time; Ctrl-C ends it")
+    say(f"takes trainings of {name}, {count} at a time; Ctrl-C ends it")
     threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
     with _terminated(stop):
         for thread in threads:
@@ -91,6 +93,10 @@ def command(
 
 def _say(text: str) -> None:
     click.echo(f"{time.strftime('%H:%M:%S')} {text}")
+
+
+def _silent(text: str) -> None:
+    """With --quiet: what ends a worker is said as an error."""
 
 
 @contextmanager

@@ -27,8 +27,8 @@ EXPLORE = "explore --network ./tiny.toml --target ./bench.toml " + " ".join(SMAL
     ("command", "message"),
     [
         ("bogus", "No such command 'bogus'; see `syq-dse --help`"),
-        ("--bogus", "No such option '--bogus'; see `syq-dse --help`"),
-        ("estimate --bogus", "No such option '--bogus'; see `syq-dse estimate --help`"),
+        ("--zzz", "No such option '--zzz'; see `syq-dse --help`"),
+        ("estimate --zzz", "No such option '--zzz'; see `syq-dse estimate --help`"),
         ("networks more", "Got unexpected extra argument (more); see `syq-dse networks --help`"),
         ("estimate --target zcu102", "Missing option '--network'; see `syq-dse estimate --help`"),
         ("plot", "Missing argument 'RUN'; see `syq-dse plot --help`"),

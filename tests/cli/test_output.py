@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from syq_dse.cli import output
@@ -58,7 +60,7 @@ def test_progress_in_a_pipe_is_a_line_now_and_then(
 def test_progress_in_a_terminal_is_a_bar_on_standard_error_once_it_takes_long(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, quiet: float, shown: bool
 ) -> None:
-    monkeypatch.setattr(output.sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(output, "QUIET_SECONDS", quiet)
     monkeypatch.setenv("TERM", "xterm")
     with output.progress_bar() as progress:
