@@ -7,10 +7,15 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: explore test lint check bench clean
+.PHONY: explore report test lint check bench clean
+
+RUN ?= runs/fmnist-vgg-zcu102
 
 explore: .venv/core
-	$(BIN)/syq-dse explore --target zcu102
+	$(BIN)/syq-dse explore --target zcu102 --fps 10000 --objective accuracy --objective lut
+
+report: .venv/core
+	$(BIN)/syq-dse report $(RUN) --open
 
 test: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

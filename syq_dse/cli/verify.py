@@ -26,7 +26,8 @@ SHOWN = ("lut", "ff", "dsp", "bram18", "uram", "gate_equivalents")
     "--point", type=POINT, default="knee", show_default=True, help="Id, number or name of a point."
 )
 @click.option("--integers", type=PATH, help="Trained integers, .safetensors.")
-@click.option("--images", type=click.IntRange(0), help="Simulate so many.  [2 with --integers]")
+@click.option("--trained", is_flag=True, help="Those of the point's training in the run.")
+@click.option("--images", type=click.IntRange(0), help="Simulate so many.  [2 of trained integers]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of random integers.  [0]")
 @click.option("--jobs", type=click.IntRange(1), help="Runs of Yosys at a time.  [processors]")
 @click.option(
@@ -42,6 +43,7 @@ def command(
     run: Path,
     point: str,
     integers: Path | None,
+    trained: bool,
     images: int | None,
     seed: int,
     jobs: int | None,
@@ -51,7 +53,7 @@ def command(
 ) -> None:
     """Synthesise the engines of a point, and show the estimate beside the result.
 
-    Without --integers, weights, scales and thresholds are random.
+    Without --integers and --trained, weights, scales and thresholds are random.
 
     \b
     Example: syq-dse verify runs/fmnist-vgg-zcu102 --point smallest
@@ -59,6 +61,10 @@ def command(
     from syq_dse.rtl import emit, verify, write
     from syq_dse.search.settled import settled_point
 
+    if trained:
+        if integers is not None:
+            raise click.UsageError("give either --integers or --trained")
+        integers = _trained(run, point)
     if images is None:
         images = 2 if integers is not None else 0
     net, prices, settled = settled_point(run, point)
@@ -116,6 +122,15 @@ def command(
             f"{simulated.interval_cycles or '-'} cycles an image, latency "
             f"{simulated.latency_cycles} cycles"
         )
+
+
+def _trained(run: Path, point: str) -> Path:
+    """The integers that `validate` has left of a point."""
+    from syq_dse.interop import trained
+    from syq_dse.interop.point import read_point
+    from syq_dse.train.run import INTEGERS
+
+    return Path(trained.trained(run, read_point(run, point)).place) / INTEGERS
 
 
 OFF = ("lut", "ff", "gate_equivalents")
