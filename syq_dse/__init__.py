@@ -1,3 +1,3 @@
 """Design space exploration of SYQ-quantised convolutional networks in hardware."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

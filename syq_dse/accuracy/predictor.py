@@ -321,7 +321,7 @@ def _rank(correlation: Callable[..., Any], said: Floats, top1: Floats) -> float:
 def _note(sensitivity: Sensitivity, quality: Quality) -> str:
     start = f"predicted from the profile of {sensitivity.network} on {sensitivity.dataset}"
     if not quality.points:
-        return f"{start} alone: no point was trained, the 90 % interval is untested"
+        return f"{start} alone: it has seen no trained point, its 90 % interval is untested"
     many = "point" if quality.points == 1 else "points"
     text = (
         f"{start} and {quality.points} trained {many}; each left out in turn, the mean error is "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +14,7 @@ from syq_dse.errors import one_line
 from syq_dse.records import make_folder, write_bytes
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 LONGEST = 24
@@ -51,6 +53,27 @@ def title(front: Mapping[str, Any]) -> str:
     names = cut(front["network"]), cut(front["target"])
     between = " " if sum(map(len, names)) <= LONGEST else "\n"
     return f"{names[0]}{between}on {names[1]}, {front['clock_mhz']:g} MHz"
+
+
+WIDE, NARROW = 2.5, 0.7
+"""Decades from which powers of ten suffice, and below which a scale has round numbers only."""
+
+
+def logarithmic(axis: Axis, low: float, high: float) -> None:
+    """Ticks of an axis in the logarithm that do not run into each other, as plain numbers.
+
+    Args:
+        low, high: of what is drawn, above 0.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    decades = math.log10(high / low)
+    if decades < NARROW:
+        axis.set_major_locator(MaxNLocator(5))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1.0,) if decades > WIDE else (1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Figure, out: Path, name: str) -> list[Path]:

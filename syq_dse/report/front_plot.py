@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import moocore
+
 from syq_dse.errors import InputError, unknown
 from syq_dse.records import make_folder, write_bytes, write_text
+from syq_dse.report.figures import logarithmic
 from syq_dse.search import run
 from syq_dse.search.points import COLUMN_OF
+from syq_dse.search.problem import MAXIMISED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,9 +109,14 @@ def draw(front: dict[str, Any], x: str, y: str) -> Figure:
     )
     axes.set_xlabel(AXES[x])
     axes.set_ylabel(AXES[y])
-    for name, scale in ((x, axes.set_xscale), (y, axes.set_yscale)):
-        if name in LOG and any(_value(point, name) > 0 for point in points):
+    for name, scale, axis in (
+        (x, axes.set_xscale, axes.xaxis),
+        (y, axes.set_yscale, axes.yaxis),
+    ):
+        positive = [_value(point, name) for point in points if _value(point, name) > 0]
+        if name in LOG and positive:
             scale("log")
+            logarithmic(axis, min(positive), max(positive))
     share = 100 * front["limit"]
     axes.set_title(
         f"{front['network']} on {front['target']}, {front['clock_mhz']:g} MHz, "
@@ -180,10 +189,14 @@ def _expected(
 
 
 def _steps(axes: Axes, points: Sequence[dict[str, Any]], x: str, y: str) -> None:
-    ordered = sorted(points, key=lambda p: (_value(p, x), -_value(p, y)))
+    """The staircase through the points that are best by these two axes alone."""
+    signs = [-1 if name in MAXIMISED else 1 for name in (x, y)]
+    costs = [[s * _value(p, name) for s, name in zip(signs, (x, y), strict=True)] for p in points]
+    best = moocore.is_nondominated(costs) if len(costs) else []
+    kept = sorted((p for p, good in zip(points, best, strict=True) if good), key=lambda p: p[x])
     axes.step(
-        [_value(p, x) for p in ordered],
-        [_value(p, y) for p in ordered],
+        [_value(p, x) for p in kept],
+        [_value(p, y) for p in kept],
         where="pre" if x == "fps" else "post",
         color="0.45",
         linewidth=0.9,

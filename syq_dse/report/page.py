@@ -258,7 +258,7 @@ def _point_commands(folder: Path, front: Mapping[str, Any], record: Record) -> l
     lines = [
         f"syq-dse validate {place} --points {{point}}",
         f"syq-dse export {place} --point {{point}} --format qonnx -o exported",
-        f"syq-dse verify {place} --point {{point}}",
+        f"syq-dse verify {place} --point {{point}} --trained",
     ]
     if "area_um2" in front["points"][0]:
         lines[2] += " --liberty CELLS.lib"
@@ -269,8 +269,10 @@ def _again(folder: Path, record: Record) -> list[str]:
     """The commands that make the run, and this page, again."""
     place = shlex.quote(str(folder))
     study = shlex.quote(str(folder / "study.toml"))
+    another = shlex.quote(f"{folder}-again")
     return [
-        f"syq-dse explore --resume --out {place}   # goes on with {study}",
+        f"syq-dse explore --study {study} --out {another}   # all settings once more",
+        f"syq-dse explore --resume --out {place}   # goes on where it broke off",
         f"syq-dse report {place}",
     ]
 
@@ -288,7 +290,8 @@ def _head(front: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
         f"filled to {100 * front['limit']:g} % at most."
     )
     exact = front["summary"].get("hypervolume_exact")
-    second = f"Accuracy: {front['accuracy_note']}."
+    measured = sum(row["accuracy_source"] == "measured" for row in front["points"])
+    second = f"Accuracy: {measured} measured; others {front['accuracy_note']}."
     third = "" if exact is None else f"Hypervolume of the exact front: {exact:.6g}."
     lines = "".join(f"<p>{html.escape(line)}</p>" for line in (first, second, third) if line)
     return f"<h1>{html.escape(title)}</h1>{lines}"

@@ -87,7 +87,7 @@ def test_without_trained_points_the_profile_alone_speaks(profile: Sensitivity) -
         assert said == pytest.approx(truth(profile, one, scales, profile.float_top1))
         assert half > 0.004
     assert found.quality.points == 0 and math.isnan(found.quality.error)
-    assert "no point was trained" in found.note
+    assert "it has seen no trained point" in found.note
 
 
 @pytest.mark.parametrize("seed", range(4))

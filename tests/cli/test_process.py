@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from syq_dse import __version__
+
 from .workbench import REPOSITORY, SMALL_SPACE, process
 
 HEAVY = ("scipy", "pandas", "optuna", "torch", "matplotlib", "rich", "sqlalchemy", "moocore")
@@ -19,7 +21,7 @@ HEAVY = ("scipy", "pandas", "optuna", "torch", "matplotlib", "rich", "sqlalchemy
 
 def test_the_module_is_the_command(tmp_path: Path) -> None:
     child = process("--version", cwd=tmp_path)
-    assert child.communicate() == ("syq-dse, version 0.1.0\n", "")
+    assert child.communicate() == (f"syq-dse, version {__version__}\n", "")
     assert child.returncode == 0
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import html
 import os
 import re
+import shlex
 import shutil
 import struct
 import subprocess
@@ -224,3 +226,26 @@ def test_a_report_is_opened_where_there_is_a_browser(
     assert (done.code, done.out) == (0, f"{path}\n")
     assert asked == [f"file://{tmp_path}/a%20page.html"]
     assert ("no browser is found" in done.err) == (not found)
+
+
+def test_the_commands_of_a_page_are_commands(finished: Path) -> None:
+    """And the one that makes the run again leaves the same front."""
+    text = (finished / "runs" / "tiny" / "report.html").read_text(encoding="utf-8")
+    (block,) = re.findall(r'id="h-again">Once more</h2><pre>(.*?)</pre>', text, re.DOTALL)
+    lines = [html.unescape(line).partition("#")[0] for line in block.splitlines()]
+    assert len(lines) == 3
+    for line in lines:
+        name, *arguments = shlex.split(line)
+        assert name == "syq-dse"
+        done = subprocess.run(
+            [sys.executable, "-m", "syq_dse", *arguments],
+            cwd=finished,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    fronts = [(finished / "runs" / n / "front.csv").read_bytes() for n in ("tiny", "tiny-again")]
+    assert fronts[0] == fronts[1]
+    shutil.rmtree(finished / "runs" / "tiny-again")

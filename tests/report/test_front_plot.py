@@ -270,6 +270,32 @@ def test_the_step_leaves_no_point_above_it() -> None:
     assert line.get_drawstyle() == "steps-pre"
 
 
+@pytest.mark.parametrize("x", ["fps", "lut"])
+def test_the_step_of_a_run_with_three_objectives_passes_by_what_the_third_holds(x: str) -> None:
+    """A point that is best by the objective that is not drawn lies off the line."""
+    rng = np.random.default_rng(0)
+    row = {**ALL_SOURCES["points"][0], "point": ALL_SOURCES["named"]["knee"]}
+    points = [
+        {**row, "accuracy": a, "fps": f, "lut": n}
+        for a, f, n in zip(
+            rng.random(40), 10 + rng.random(40), rng.integers(9, 99, 40), strict=True
+        )
+    ]
+    axes = draw({**ALL_SOURCES, "points": points}, x, "accuracy").axes[0]
+    (line,) = axes.get_lines()[:1]
+    best = [
+        p
+        for p in points
+        if not any(
+            (q["fps"] >= p["fps"] if x == "fps" else q["lut"] <= p["lut"])
+            and q["accuracy"] > p["accuracy"]
+            for q in points
+        )
+    ]
+    wanted = sorted((p[x], 100 * p["accuracy"]) for p in best)
+    assert np.transpose(line.get_data()).tolist() == pytest.approx(np.array(wanted))
+
+
 def test_the_title_and_the_note_say_what_and_whence() -> None:
     axes = axes_of(ALL_SOURCES)
     assert axes.get_title() == "tiny on bench, 100 MHz, filled to 80 % at most"
