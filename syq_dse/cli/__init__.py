@@ -81,7 +81,7 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="syq-dse")
 def cli() -> None:
-    """Design space exploration of SYQ-quantised convolutional networks on FPGAs.
+    """Design space exploration of SYQ-quantised networks, on FPGAs and in silicon.
 
     \b
     Example: syq-dse explore --network fmnist-vgg --target zcu102
