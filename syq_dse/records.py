@@ -14,6 +14,7 @@ import json
 import math
 import os
 import tempfile
+import time
 import tomllib
 import types
 import typing
@@ -339,6 +340,47 @@ def held(folder: Path, what: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+LONGEST_WRITE_S = 60.0
+"""For so long readers wait for files to be written, and writers for them to be read."""
+
+
+@contextmanager
+def together(folder: Path, write: bool) -> Iterator[None]:
+    """Hold a folder whose files belong together: with other readers, or alone to write them.
+
+    The lock is on the folder itself, so that it leaves no file and works where nothing can be
+    written; where there is no folder, or its file system has no locks, nothing is held.
+
+    Raises:
+        InputError: others hold it for too long.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        yield
+        return
+    try:
+        end = time.monotonic() + LONGEST_WRITE_S
+        while not _taken(handle, fcntl.LOCK_EX if write else fcntl.LOCK_SH):
+            if time.monotonic() > end:
+                what = "read" if write else "written"
+                raise InputError(f"{folder}: is still being {what} by another process; try again")
+            time.sleep(0.02)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _taken(handle: int, lock: int) -> bool:
+    try:
+        fcntl.flock(handle, lock | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 def in_use(folder: Path) -> bool:

@@ -19,6 +19,7 @@ ROOT = Path(syq_dse.__file__).parent
 ORDER = [  # the modules and packages under syq_dse; each imports only what stands above it
     "errors",
     "records",
+    "cells",
     "catalogue",
     "network",
     "scheme",

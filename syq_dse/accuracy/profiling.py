@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from syq_dse import __version__, records
+from syq_dse import __version__, cells, records
 from syq_dse.accuracy.profile import Choice, Profiler, Row, choices
 from syq_dse.accuracy.sensitivity import (
     COLUMNS,
@@ -98,8 +98,7 @@ def profile(
             versions = {"syq_dse": __version__, "torch": str(torch.__version__)}
             rows[key] = dict(zip(KEY, key, strict=True)) | figures | stated | versions
         table = [rows[key] for key in wanted if key in rows]
-        text = pd.DataFrame(table, columns=list(COLUMNS)).to_csv(index=False)
-        records.write_text(out, text)
+        records.write_text(out, cells.text(pd.DataFrame(table, columns=list(COLUMNS))))
         progress(len(table), len(wanted), "choices measured")
 
     try:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from syq_dse import catalogue
-from syq_dse.errors import InputError
+from syq_dse import catalogue, cells
+from syq_dse.errors import InputError, unknown
 from syq_dse.network import Network
-from syq_dse.scheme import LayerScheme, normal, tensors
+from syq_dse.scheme import GRANULARITIES, SCALES, WEIGHTS, LayerScheme, normal, tensors
 
 KEY = ("item", "weights", "granularity", "scale", "bits")
 FIGURES = ("top1", "loss", "mse", "kl")
@@ -95,7 +95,7 @@ def read(path: Path) -> pd.DataFrame:
     """
     try:
         text = dict.fromkeys(("item", "weights", "granularity", "scale", "network"), str)
-        table = pd.read_csv(path, dtype=text, keep_default_na=False)
+        table = cells.read_back(pd.read_csv(path, dtype=text, keep_default_na=False))
         lacking = [name for name in COLUMNS if name not in table]
         if lacking:
             raise ValueError(f"it has no column '{lacking[0]}'")
@@ -103,6 +103,14 @@ def read(path: Path) -> pd.DataFrame:
         figures = table[list(FIGURES)].astype(float)
         if not figures.map(lambda value: 0 <= value < float("inf")).all(axis=None):
             raise ValueError("a figure is negative or no number")
+        for name, known in (
+            ("weights", WEIGHTS),
+            ("granularity", GRANULARITIES),
+            ("scale", SCALES),
+        ):
+            for value in table[name]:
+                if value not in ("", *known):
+                    raise ValueError(unknown(name, value, known))
         return table.astype(dict.fromkeys(("bits", "images", "seed"), int))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None

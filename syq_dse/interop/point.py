@@ -33,7 +33,8 @@ def read_point(folder: Path, name: str) -> Point:
     Raises:
         InputError: no such run or point, or a file of it is broken.
     """
-    net, prices, settled = settled_point(folder, name)
-    front = run.read_front(folder)
+    with run.unchanged(folder):
+        net, prices, settled = settled_point(folder, name)
+        front = run.read_front(folder)
     whole = f"{front['network']}-{front['target']}-{points.point_of(front, name)}"
     return Point(name=whole, network=net, pricing=prices, design=settled)

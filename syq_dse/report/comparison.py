@@ -52,7 +52,10 @@ def compare(first: Path, second: Path) -> Comparison:
     Raises:
         InputError: one has not finished, or they have fewer than two objectives in common.
     """
-    fronts = [run.read_front(folder) for folder in (first, second)]
+    fronts = []
+    for folder in (first, second):
+        with run.unchanged(folder):
+            fronts.append(run.read_front(folder))
     studies = [run.read_record(folder).study for folder in (first, second)]
     common = [name for name in fronts[0]["objectives"] if name in fronts[1]["objectives"]]
     if len(common) < 2:

@@ -39,10 +39,11 @@ def draw_run(folder: Path, out: Path) -> list[Path]:
     Raises:
         InputError: no finished run, a point's file is broken, `out` cannot be written.
     """
-    front = run.read_front(folder)
-    rows = [row["point"] for row in front["points"] if not row.get("dominated")]
-    ids = rows or [front["named"]["knee"]]
-    layers = {name: layers_of(folder, name) for name in evenly(ids, MOST_POINTS)}
+    with run.unchanged(folder):
+        front = run.read_front(folder)
+        rows = [row["point"] for row in front["points"] if not row.get("dominated")]
+        ids = rows or [front["named"]["knee"]]
+        layers = {name: layers_of(folder, name) for name in evenly(ids, MOST_POINTS)}
     return save(draw(title(front), layers), out, "layers") if any(layers.values()) else []
 
 

@@ -27,7 +27,8 @@ def draw_run(folder: Path, out: Path) -> list[Path]:
     Raises:
         InputError: no finished run, or `out` cannot be written.
     """
-    front = run.read_front(folder)
+    with run.unchanged(folder):
+        front = run.read_front(folder)
     expected = front.get("expected") or {}
     pairs = [
         (expected[row["point"]], row)

@@ -56,14 +56,15 @@ def write(folder: Path, out: Path | None = None) -> Path:
     Raises:
         InputError: no finished run, or the file cannot be written.
     """
-    front, record = run.read_front(folder), run.read_record(folder)
-    try:
-        text = page(folder, front, record)
-    except _BROKEN as error:
-        raise InputError(
-            f"{folder / run.FRONT_JSON}: is broken: {one_line(str(error))}; remove it, and explore "
-            "--resume makes it again"
-        ) from None
+    with run.unchanged(folder):
+        front, record = run.read_front(folder), run.read_record(folder)
+        try:
+            text = page(folder, front, record)
+        except _BROKEN as error:
+            raise InputError(
+                f"{folder / run.FRONT_JSON}: is broken: {one_line(str(error))}; remove it, and "
+                "explore --resume makes it again"
+            ) from None
     path = out or folder / PAGE
     records.make_folder(path.parent)
     records.write_text(path, text)

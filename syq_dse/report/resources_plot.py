@@ -39,11 +39,12 @@ def draw_run(folder: Path, out: Path) -> list[Path]:
     Raises:
         InputError: no finished run, a point's file is broken, `out` cannot be written.
     """
-    front = run.read_front(folder)
     names: dict[str, list[str]] = {}
-    for name, point in front["named"].items():
-        names.setdefault(point, []).append(name)
-    uses = {f"{', '.join(of)} ({point})": uses_of(folder, point) for point, of in names.items()}
+    with run.unchanged(folder):
+        front = run.read_front(folder)
+        for name, point in front["named"].items():
+            names.setdefault(point, []).append(name)
+        uses = {f"{', '.join(of)} ({point})": uses_of(folder, point) for point, of in names.items()}
     if not any(uses.values()):
         return []
     return save(draw(title(front), uses, front["limit"]), out, "resources")

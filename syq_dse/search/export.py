@@ -15,9 +15,10 @@ def export_train(folder: Path, name: str, out: Path) -> Path:
     Raises:
         InputError: no such run or point, or the file exists with other contents.
     """
-    front = run.read_front(folder)
-    point = points.point_of(front, name)
-    found = run.read_point(folder, point)
+    with run.unchanged(folder):
+        front = run.read_front(folder)
+        point = points.point_of(front, name)
+        found = run.read_point(folder, point)
     path = out / f"{front['network']}-{front['target']}-{point}.json"
     records.make_folder(out)
     if path.exists() and records.read(path) != found:

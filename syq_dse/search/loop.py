@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from optuna.storages import BaseStorage
 
-from syq_dse import records, scheme
+from syq_dse import cells, records, scheme
 from syq_dse.accuracy import predictor, sensitivity
 from syq_dse.accuracy.predictor import Trained
 from syq_dse.accuracy.sensitivity import Sensitivity
@@ -474,17 +474,20 @@ def _write(folder: Path, before: dict[str, Any], study: Study, state: State) -> 
         for settings in rows["settings"]
     ]
     if not rows.empty:
-        records.write_text(folder / validation.VALIDATION, rows.to_csv(index=False))
+        records.write_text(folder / validation.VALIDATION, cells.text(rows))
     reference = reference_point(problem, front)
     summary = {
         **before["summary"],
         "hypervolume_exact": hypervolume(problem, front, reference),
         "reference_point": reference.tolist(),
     }
-    run.write_points(folder, study, problem, points, summary)
     expected = {p: validation.expected_of(row_of(m.document)) for p, m in measures.items()}
     settings = {point: m.settings for point, m in measures.items()}
-    validation.record(folder, rows, settings, expected)
-    for path in (folder / run.POINTS).glob("p*.json"):  # of the front before
-        if path.stem not in points.documents:
-            path.unlink()
+    with run.changing(folder):
+        # Killed in here, the run is one that has not finished: other points go by the same names.
+        (folder / run.FRONT_JSON).unlink(missing_ok=True)
+        run.write_points(folder, study, problem, points, summary)
+        validation.record_held(folder, rows, settings, expected)
+        for path in (folder / run.POINTS).glob("p*.json"):  # of the front before
+            if path.stem not in points.documents:
+                path.unlink()

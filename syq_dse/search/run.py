@@ -24,7 +24,7 @@ from syq_dse import catalogue, network, records
 from syq_dse.accuracy import predictor, prior, sensitivity
 from syq_dse.cost import pricing
 from syq_dse.cost.design import longest_interval
-from syq_dse.errors import InputError, SyqDseError
+from syq_dse.errors import InputError, SyqDseError, unknown
 from syq_dse.search import losses, samplers, space
 from syq_dse.search import storage as storages
 from syq_dse.search.comparison import Compared, compare, in_the_end
@@ -133,10 +133,17 @@ class FrontFile:
         catalogue.check_name(self.network)
         catalogue.check_name(self.target)
         ids = [row.point for row in self.points]
-        if sorted(self.named) != sorted(NAMED) or not set(self.named.values()) <= set(ids):
-            raise InputError(f"named must give a point for each of {', '.join(NAMED)}")
-        if not self.objectives or not {"lut", "area"} & set(self.provenance):
-            raise InputError("objectives and the provenance of lut or area must be there")
+        for name in self.named:
+            if name not in NAMED:
+                raise InputError(f"named: {unknown('name', name, NAMED)}")
+        for name in NAMED:
+            point = self.named.get(name)
+            if point not in ids:
+                raise InputError(f"named.{name} must be a point of the front, got {point!r}")
+        if not self.objectives:
+            raise InputError("objectives must have at least one, got []")
+        if not {"lut", "area"} & set(self.provenance):
+            raise InputError(f"provenance must have lut or area, got {[*self.provenance]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,8 +346,15 @@ def held(folder: Path) -> Iterator[None]:
     """Hold a run folder for one process.
 
     Raises:
-        InputError: another one holds it, or it cannot be written.
+        InputError: another one holds it, it cannot be written, or a link in it leads out of it.
     """
+    for name in (POINTS, JOURNAL):
+        path = folder / name
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise InputError(
+                f"{path}: is a link out of the run folder, where nothing is written; put "
+                f"{'the folder' if name == POINTS else 'the file'} itself there"
+            )
     with records.held(folder, "explore or validate"):
         yield
 
@@ -349,7 +363,8 @@ def _check_folder(folder: Path, resume: bool, study: Study) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; give another --out")
     if not resume:
-        if folder.is_dir() and not _unused(folder):
+        real = folder.resolve()  # new/.. is a folder that is there, though new is not
+        if real.is_dir() and not _unused(real):
             raise InputError(
                 f"{folder}: is not empty; --resume goes on with a run, --out starts one"
             )
@@ -401,6 +416,28 @@ def read_record(folder: Path) -> Record:
     if isinstance(data.get("format"), int) and data["format"] > VERSION:
         raise InputError(f"{path}: is of format {data['format']}, this version reads {VERSION}")
     return records.structure(data, Record, str(path))
+
+
+@contextmanager
+def unchanged(folder: Path) -> Iterator[None]:
+    """Read front and points of a run as they belong together; waits while they are written.
+
+    Raises:
+        InputError: they are written for too long.
+    """
+    with records.together(folder / POINTS, write=False):
+        yield
+
+
+@contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """Write front and points of a run; waits until nobody reads them.
+
+    Raises:
+        InputError: they are read for too long.
+    """
+    with records.together(folder / POINTS, write=True):
+        yield
 
 
 def read_front(folder: Path) -> dict[str, Any]:

@@ -17,10 +17,11 @@ def settled_point(folder: Path, name: str) -> tuple[network.Network, Pricing, de
     Raises:
         InputError: no such run or point, or a file of it is broken.
     """
-    point = points.point_of(run.read_front(folder), name)
-    run.read_point(folder, point)
     study = run.read_record(folder).study
     net = network.load(study.network)
     prices = load(study.target, study.area_mm2, study.node_nm)
-    asked = design.read(net, folder / "points" / f"{point}.json")
+    with run.unchanged(folder):
+        point = points.point_of(run.read_front(folder), name)
+        run.read_point(folder, point)
+        asked = design.read(net, folder / "points" / f"{point}.json")
     return net, prices, design.settle(prices, net, asked, None, None, None, LIMIT)

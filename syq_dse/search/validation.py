@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from syq_dse import records
+from syq_dse import cells, records
 from syq_dse.errors import InputError
 from syq_dse.search import points, run
 from syq_dse.search.front import Progress
@@ -126,7 +126,7 @@ def train_all(
 def note(folder: Path, training: Training, answer: Mapping[str, Any]) -> pd.DataFrame:
     """Write a training's row of validation.csv; the whole table."""
     rows = _with(known(folder), training, answer)
-    records.write_text(folder / VALIDATION, rows.to_csv(index=False))
+    records.write_text(folder / VALIDATION, cells.text(rows))
     return rows
 
 
@@ -140,7 +140,8 @@ def known(folder: Path) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS))
     try:
-        rows = pd.read_csv(path, dtype={"point": str, "settings": str, "recipe": str})
+        text = {"point": str, "settings": str, "recipe": str}
+        rows = cells.read_back(pd.read_csv(path, dtype=text))
     except (ValueError, OSError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     if list(rows.columns) != list(COLUMNS):
@@ -217,6 +218,17 @@ def record(
         settings: of each point that is recorded, as in the table.
         before: what had been expected of points, where it is not what the front has now.
     """
+    with run.changing(folder):
+        record_held(folder, rows, settings, before)
+
+
+def record_held(
+    folder: Path,
+    rows: pd.DataFrame,
+    settings: Mapping[str, str],
+    before: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """`record` inside of `run.changing`."""
     front = run.read_front(folder)
     expected = {**(front.get("expected") or {}), **(before or {})}
     for row in front["points"]:
