@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from typing import Any, NoReturn
 
 import click
@@ -97,6 +98,8 @@ def main() -> None:
     Without arguments it shows its help and exits as on wrong usage. A reader of standard output who
     leaves early ends it with exit code 1 and no message.
     """
+    # Of Amaranth, where a command ends before the hardware that it has described is written.
+    warnings.filterwarnings("ignore", r"(?s).*created but never used")
     try:
         cli.main(prog_name="syq-dse", standalone_mode=False)
     except SyqDseError as error:

@@ -37,7 +37,7 @@ FAMILIES = list(synthesis.COMMANDS)
 )
 @click.option("--runs", type=click.IntRange(2), default=60, show_default=True, help="Runs a unit.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--jobs", type=click.IntRange(1), help="Runs of Yosys at a time.  [processors]")
+@click.option("--jobs", type=click.IntRange(1, 1024), help="Runs of Yosys at a time.  [processors]")
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),

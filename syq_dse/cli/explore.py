@@ -61,7 +61,7 @@ from syq_dse.errors import InputError
 )
 @click.option("--minutes", type=click.FloatRange(0), help="Begin no training after so many.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Of a point.")
-@click.option("--jobs", type=click.IntRange(0), help="Trainings at a time here.  [processors]")
+@click.option("--jobs", type=click.IntRange(0, 1024), help="Trainings at a time.  [processors]")
 @click.option("--batch", type=click.IntRange(1), help="Points under way at a time.  [--jobs]")
 @click.option("--recipe", type=RECIPE, default="modern", show_default=True, help="Of trainings.")
 @click.option("--epochs", type=click.IntRange(1), help="Of trainings.  [the recipe's]")

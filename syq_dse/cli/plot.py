@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,22 +76,10 @@ def command(
 
 def _history(folder: Path, out: Path) -> list[Path]:
     """Draw history.png and history.svg of a run; nothing where samplers were not compared."""
-    from syq_dse.records import make_folder, write_bytes
     from syq_dse.report import sampler_plot
     from syq_dse.search import run
 
     run.read_front(folder)
-    table = folder / run.SAMPLERS_CSV
-    if not table.is_file():
+    if not (folder / run.SAMPLERS_CSV).is_file():
         return []
-    with tempfile.TemporaryDirectory() as place:
-        try:
-            shutil.copy(table, place)
-            drawn = sampler_plot.draw(Path(place))
-        except (ValueError, KeyError, IndexError, TypeError):
-            raise InputError(f"{table}: is not what explore writes") from None
-        make_folder(out)
-        paths = [out / path.with_stem("history").name for path in drawn]
-        for path, picture in zip(paths, drawn, strict=True):
-            write_bytes(path, picture.read_bytes())
-    return paths
+    return sampler_plot.draw(folder, out, "history")

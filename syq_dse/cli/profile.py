@@ -32,7 +32,7 @@ from syq_dse.cli.paths import DATASET, NETWORK, PATH
     help="For ranges and batch-norm; as many others are measured on.",
 )
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the images.")
-@click.option("--jobs", type=click.IntRange(1), help="Processes.  [one a core]")
+@click.option("--jobs", type=click.IntRange(1, 1024), help="Processes.  [one a core]")
 @click.option("-o", "--out", type=PATH, help="Table.  [profiles/NAME.csv]")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON document.")
 def command(

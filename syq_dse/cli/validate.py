@@ -35,7 +35,7 @@ from syq_dse.cli.paths import DATASET, PATH, POINT, RECIPE
     help="On which images: those that may guide a choice, or the report's.",
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option("--jobs", type=click.IntRange(0), help="Trainings at a time here.  [processors]")
+@click.option("--jobs", type=click.IntRange(0, 1024), help="Trainings at a time.  [processors]")
 @click.option("--storage", metavar="URL", help="Of their queue.  [the journal in the run folder]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(

@@ -29,7 +29,7 @@ SHOWN = ("lut", "ff", "dsp", "bram18", "uram", "gate_equivalents")
 @click.option("--trained", is_flag=True, help="Those of the point's training in the run.")
 @click.option("--images", type=click.IntRange(0), help="Simulate so many.  [2 of trained integers]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of random integers.  [0]")
-@click.option("--jobs", type=click.IntRange(1), help="Runs of Yosys at a time.  [processors]")
+@click.option("--jobs", type=click.IntRange(1, 1024), help="Runs of Yosys at a time.  [processors]")
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),

@@ -22,11 +22,11 @@ LOOK_S = 0.5
 @click.command()
 @click.option("--study", "name", required=True, help="The run folder's name.")
 @click.option("--storage", help="URL, as of explore.  [runs/STUDY/optuna.journal]")
-@click.option("--jobs", type=click.IntRange(1), help="Trainings at a time.  [processors]")
+@click.option("--jobs", type=click.IntRange(1, 1024), help="Trainings at a time.  [processors]")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option(
     "--processes",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1024),
     default=1,
     show_default=True,
     help="Of torchrun, for each training: so many GPUs.",

@@ -144,7 +144,7 @@ class Pricing:
         out[..., FF] = counts.ff
         active = np.broadcast_to(counts.active, size)
         out[..., CYCLE] = np.rint(
-            out[..., GATES] * self.energy.units[unit].fj * active
+            out[..., GATES] * self.energy.of(unit) * active
             + out[..., FF] * self.energy.flip_flop_fj
         )
         out[..., AREA] = np.rint(out[..., GATES] * self.gates.nand2_um2 * NM2)
@@ -171,13 +171,13 @@ class Pricing:
         elif memory.constant:
             found = self.gates.of(gates.TABLE, gates.table(memory))
             out[..., GATES] = np.ceil(found - 1e-9)
-            out[..., CYCLE] = np.rint(out[..., GATES] * self.energy.units[gates.TABLE].fj)
+            out[..., CYCLE] = np.rint(out[..., GATES] * self.energy.of(gates.TABLE))
             out[..., FF] = width * banks * memory.registered
         else:
             found = self.gates.of(gates.REGISTERS, gates.registers(memory))
             out[..., GATES] = np.ceil(found - 1e-9)
             out[..., FF] = width * (depth + 1) * banks
-            out[..., CYCLE] = np.rint(out[..., GATES] * self.energy.units[gates.REGISTERS].fj)
+            out[..., CYCLE] = np.rint(out[..., GATES] * self.energy.of(gates.REGISTERS))
         out[..., AREA] += np.rint(out[..., GATES] * self.gates.nand2_um2 * NM2).astype(np.int64)
         out[..., CYCLE] += np.rint(out[..., FF] * self.energy.flip_flop_fj).astype(np.int64)
         out *= there[..., None]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from syq_dse import records
-from syq_dse.cost.gates import price_file
+from syq_dse.cost.gates import check_technology, price_file
 from syq_dse.cost.integers import ints
 from syq_dse.cost.prices import Status, inline
 from syq_dse.cost.units.requant import shared
@@ -54,6 +54,10 @@ def _requant(parameters: Mapping[str, int | str]) -> str:
     return "constant" if method == "multiply" and gains == 1 else method
 
 
+MOST_NS = 1e6
+"""Longest path that is one; a longer one is a slip of the pen."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitDelay:
     """Longest path of a unit from register to register [ns], by `features`."""
@@ -66,12 +70,17 @@ class UnitDelay:
 
     def __post_init__(self) -> None:
         for name, value in self.ns.items():
-            if not 0 <= value < math.inf:
-                raise InputError(f"ns.{one_line(name)} must not be negative, got {value}")
-        if not 0 < self.least_ns <= self.most_ns:
+            if not 0 <= value <= MOST_NS:
+                raise InputError(f"ns.{one_line(name)} must be 0 to {MOST_NS:g}, got {value}")
+        if not 0 < self.least_ns <= self.most_ns <= MOST_NS:
             raise InputError(
-                f"least_ns must lie in 0 to most_ns, got {self.least_ns} and {self.most_ns}"
+                f"least_ns must lie in 0 to most_ns, and that in 0 to {MOST_NS:g}, got "
+                f"{self.least_ns} and {self.most_ns}"
             )
+        for name in ("mean", "worst"):
+            value = self.error.get(name, -1.0)
+            if value < 0:
+                raise InputError(f"error must have mean and worst, from 0 on, got {self.error}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +93,14 @@ class Delays:
     tool: str
     register_ns: float  # clock to output and set-up of a flip-flop, part of every path
     units: dict[str, UnitDelay]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.register_ns <= MOST_NS:
+            raise InputError(
+                f"register_ns must be above 0 and at most {MOST_NS:g}, got {self.register_ns}"
+            )
+        if not self.units:
+            raise InputError("units must have at least one, got {}")
 
     def path_ns(self, unit: str, parameters: Mapping[str, int | str]) -> float:
         """The longest path of a unit [ns].
@@ -178,7 +195,10 @@ def load(technology: str, folder: str | None = None) -> Delays:
         folder: that `syq-dse calibrate` has left; None: the shipped.
     """
     command = f"syq-dse calibrate --technology {technology} --clock --liberty FILE -o FOLDER"
-    return records.load(price_file(f"{technology}-clock", folder, f"remedy: `{command}`"), Delays)
+    path = price_file(f"{technology}-clock", folder, f"remedy: `{command}`")
+    found = records.load(path, Delays)
+    check_technology(path, found.technology, technology)
+    return found
 
 
 def text(delays: Delays) -> str:

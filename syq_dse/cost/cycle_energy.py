@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from syq_dse import records
-from syq_dse.cost.gates import price_file
+from syq_dse.cost.gates import check_technology, price_file
 from syq_dse.cost.prices import Status
 from syq_dse.errors import InputError
+
+MOST_FJ = 1e9
+"""Energy that a gate may take; more is a slip of the pen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +26,13 @@ class UnitEnergy:
     toggles: float  # of a net a cycle, mean
 
     def __post_init__(self) -> None:
-        if not 0 <= self.low <= self.fj <= self.high:
+        if not (0 <= self.low <= self.fj <= self.high <= MOST_FJ and self.fj):
             raise InputError(
-                f"fj must lie between low and high, got {self.low}, {self.fj}, {self.high}"
+                f"fj must be positive, between low and high, at most {MOST_FJ:g}, got low "
+                f"{self.low}, fj {self.fj}, high {self.high}"
             )
+        if not 0 <= self.toggles <= 1e6:
+            raise InputError(f"toggles must be 0 to 1e6, got {self.toggles}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +49,24 @@ class CycleEnergy:
 
     def __post_init__(self) -> None:
         for name in ("volts", "flip_flop_fj"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be positive, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) <= MOST_FJ:
+                value = getattr(self, name)
+                raise InputError(f"{name} must be above 0 and at most {MOST_FJ:g}, got {value}")
+        if not self.units:
+            raise InputError("units must have at least one, got {}")
+
+    def of(self, unit: str) -> float:
+        """Of one gate of a unit in a cycle [fJ].
+
+        Raises:
+            InputError: the unit was not simulated.
+        """
+        if unit not in self.units:
+            raise InputError(
+                f"{self.technology}-energy.toml: units: no energy of the unit '{unit}'; remedy: "
+                f"syq-dse calibrate --technology {self.technology} --energy"
+            )
+        return self.units[unit].fj
 
     def scaled(self, factor: float, volts: float) -> CycleEnergy:
         """The same by a factor, at another supply."""
@@ -83,9 +105,10 @@ def load(technology: str, folder: str | None = None) -> CycleEnergy:
         folder: that `syq-dse calibrate` has left; None: the shipped.
     """
     command = f"syq-dse calibrate --technology {technology} --energy --liberty FILE -o FOLDER"
-    return records.load(
-        price_file(f"{technology}-energy", folder, f"remedy: `{command}`"), CycleEnergy
-    )
+    path = price_file(f"{technology}-energy", folder, f"remedy: `{command}`")
+    found = records.load(path, CycleEnergy)
+    check_technology(path, found.technology, technology)
+    return found
 
 
 def text(energy: CycleEnergy) -> str:

@@ -245,14 +245,22 @@ def load(technology: str, folder: str | None = None) -> GatePrices:
     """
     remedy = f"remedy: `syq-dse calibrate --technology {technology} --liberty FILE -o FOLDER`"
     try:
-        found = records.load(price_file(technology, folder, remedy), GatePrices)
+        path = price_file(technology, folder, remedy)
+        found = records.load(path, GatePrices)
     except InputError as error:
         raise InputError(str(error) if remedy in str(error) else f"{error}; {remedy}") from None
-    if found.technology != technology:
-        raise InputError(
-            f"{technology}.toml: technology must be '{technology}', got '{found.technology}'"
-        )
+    check_technology(path, found.technology, technology)
     return found
+
+
+def check_technology(path: Path, found: str, technology: str) -> None:
+    """Refuse prices of another technology.
+
+    Raises:
+        InputError: they are of another.
+    """
+    if found != technology:
+        raise InputError(f"{path.name}: technology must be '{technology}', got {found!r}")
 
 
 def text(prices: GatePrices) -> str:

@@ -20,7 +20,8 @@ from syq_dse.quant.streamline import Readout
 from syq_dse.scheme import Scheme
 from syq_dse.search.trainings import TRAININGS
 from syq_dse.train import checkpoint
-from syq_dse.train.run import INTEGERS, MODEL, READOUT, RESULT
+from syq_dse.train.result import RESULT
+from syq_dse.train.run import INTEGERS, MODEL, READOUT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

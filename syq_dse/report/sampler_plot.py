@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from syq_dse.records import write_bytes
+from syq_dse.errors import InputError
+from syq_dse.report.figures import save
 from syq_dse.search import run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STYLES = {
     "nsga2": ("black", "-"),
@@ -20,11 +24,27 @@ STYLES = {
 }
 
 
-def draw(folder: Path) -> list[Path]:
-    """samplers.png and samplers.svg of a run that has compared them."""
+def draw(folder: Path, out: Path | None = None, name: str = "samplers") -> list[Path]:
+    """NAME.png and NAME.svg of a run that has compared samplers.
+
+    Args:
+        out: their folder; None: that of the run.
+
+    Raises:
+        InputError: samplers.csv is broken, or a file cannot be written.
+    """
+    path = folder / run.SAMPLERS_CSV
+    try:
+        return save(_figure(pd.read_csv(path)), out or folder, name)
+    except (ValueError, KeyError, IndexError, TypeError, OSError):
+        raise InputError(f"{path}: is not what explore writes") from None
+
+
+def _figure(rows: pd.DataFrame) -> Figure:
     from matplotlib.figure import Figure
 
-    rows = pd.read_csv(folder / run.SAMPLERS_CSV)
+    if not set(rows["sampler"]) <= set(STYLES):
+        raise ValueError
     figure = Figure(figsize=(9, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for panel, column, label in zip(
@@ -50,10 +70,4 @@ def draw(folder: Path) -> list[Path]:
     panels[0].set_title(f"samplers {start}; line: exact front", fontsize="medium")
     panels[1].legend(loc="lower right")
     panels[1].set_title("median and range over seeds", fontsize="medium")
-    paths = []
-    for kind in ("png", "svg"):
-        stream = io.BytesIO()
-        figure.savefig(stream, format=kind, dpi=120)
-        paths.append(folder / f"samplers.{kind}")
-        write_bytes(paths[-1], stream.getvalue())
-    return paths
+    return figure

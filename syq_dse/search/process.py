@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from syq_dse import records
 from syq_dse.errors import InputError
+from syq_dse.train import result
+from syq_dse.train.result import RESULT
 
-RESULT, PARENT = "result.json", "SYQ_DSE_PARENT"
-"""Of train.run and train.training, which need torch: a test holds them equal."""
+PARENT = "SYQ_DSE_PARENT"
+"""Of train.training, which needs torch: a test holds them equal."""
 
 MALLOC = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:"
@@ -91,7 +92,7 @@ class Process:
         if code:
             return self.reason.removeprefix(OURS) or f"ended with exit code {code}"
         try:
-            return records.read(self.folder / RESULT)
+            return result.read(self.folder / RESULT)
         except InputError as error:
             return str(error)
 

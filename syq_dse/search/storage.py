@@ -8,7 +8,7 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,18 @@ class JournalFile(JournalFileBackend):
     def __init__(self, path: str) -> None:
         self.path, self.lock, self.bulk = path, Lock(path), False
         super().__init__(path, self.lock)
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """What stands in the file from one line on.
+
+        Raises:
+            InputError: a line is no JSON; half a line at the end is none yet.
+        """
+        try:
+            yield from super().read_logs(log_number_from)
+        except ValueError as error:
+            remedy = "restore it, or remove it and explore anew"
+            raise InputError(f"{self.path}: is broken: {error}; {remedy}") from None
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write, and unless in bulk wait for the disk.

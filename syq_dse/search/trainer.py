@@ -20,6 +20,7 @@ from syq_dse.search.process import Answer, Process
 from syq_dse.search.queue import Queue, Watch
 from syq_dse.search.storage import patient
 from syq_dse.search.trainings import Options, Training
+from syq_dse.train.result import RESULT
 
 LOOK_S = 0.5
 """Between two looks at what runs."""
@@ -115,7 +116,7 @@ class Trainer:
         tasks = []
         for one in wanted:
             self.open[one.key] = one
-            if (one.folder / process.RESULT).is_file():
+            if (one.folder / RESULT).is_file():
                 self.ended.append(one)
             else:
                 tasks.append(trainings.task(self.folder, one, self.options))

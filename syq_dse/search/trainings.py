@@ -14,10 +14,11 @@ from syq_dse import network as networks
 from syq_dse.cost import design
 from syq_dse.network import Network
 from syq_dse.search import run
-from syq_dse.search.process import RESULT
 from syq_dse.search.queue import Source, Task
 from syq_dse.search.study import Study
 from syq_dse.search.worker import folder_name
+from syq_dse.train import result
+from syq_dse.train.result import RESULT
 
 TRAININGS = "trainings"
 """Folder of a run, with a folder a training."""
@@ -111,7 +112,7 @@ def results(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
     for path in sorted((folder / TRAININGS).glob(f"*/{RESULT}")):
         settings, _, seed = path.parent.name.rpartition("-")
         if settings and seed.isdecimal():
-            found[settings, int(seed)] = records.read(path)
+            found[settings, int(seed)] = result.read(path)
     return found
 
 

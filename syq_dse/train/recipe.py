@@ -51,7 +51,7 @@ class Recipe:
         for name, least, most in BOUNDS:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and least <= value <= most):
-                raise InputError(f"{name} must be {least:g} to {most:g}, got {value:g}")
+                raise InputError(f"{name} must be {least:g} to {most:g}, got {value}")
         if self.schedule == "steps" and not self.steps:
             raise InputError("schedule 'steps' needs steps, for example [[0.5, 0.1]]")
         shares = [share for share, _ in self.steps]

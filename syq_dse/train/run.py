@@ -25,9 +25,11 @@ from syq_dse.quant.model import Model
 from syq_dse.quant.streamline import agreement, settle, streamline
 from syq_dse.scheme import Scheme
 from syq_dse.train import checkpoint, start, training
+from syq_dse.train import result as results
 from syq_dse.train.dataset import Dataset
 from syq_dse.train.images import Images, TensorImages, split
 from syq_dse.train.recipe import Recipe
+from syq_dse.train.result import RESULT
 from syq_dse.train.training import Abandoned, Settings, Training
 
 HOLDOUT = 0.1
@@ -41,12 +43,7 @@ SAVE_SECONDS = 300.0
 
 Part = Literal["validation", "test"]
 
-CHECKPOINT, MODEL, RESULT, METRICS = (
-    "checkpoint.safetensors",
-    "model.safetensors",
-    "result.json",
-    "metrics.csv",
-)
+CHECKPOINT, MODEL, METRICS = "checkpoint.safetensors", "model.safetensors", "metrics.csv"
 INTEGERS, READOUT = "integers.safetensors", "integers.json"
 
 
@@ -318,14 +315,16 @@ def _ended(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
         InputError: of another training, or not all of its files are there.
     """
     path = folder / RESULT
-    result = records.read(path)
-    _same(path, result.get("job"), document)
+    remedy = f"remove {folder} to train again"
+    try:
+        result = results.read(path)
+    except InputError as error:
+        raise InputError(f"{error}; {remedy}") from None
+    _same(path, result["job"], document)
     wanted = [MODEL, *([INTEGERS, READOUT] if "integers" in result else [])]
     missing = [name for name in wanted if not (folder / name).is_file()]
-    lacks = [name for name in ("top1", "top5", "loss", "images") if name not in result]
-    if missing or lacks:
-        what = f"{folder / missing[0]}: is missing" if missing else f"{path}: has no '{lacks[0]}'"
-        raise InputError(f"{what}; remove {folder} to train again")
+    if missing:
+        raise InputError(f"{folder / missing[0]}: is missing; {remedy}")
     return result
 
 

@@ -153,3 +153,45 @@ def test_ctrl_c_before_anything_was_written_offers_no_resuming(tmp_path: Path) -
         cwd=tmp_path,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "syq-dse: interrupted\n")
+
+
+def test_ctrl_c_while_hardware_is_described_is_one_line(workplace: Path) -> None:
+    script = (
+        "import sys; from syq_dse import cli\n"
+        "from amaranth.back import rtlil\n"
+        "def stop(*_): raise KeyboardInterrupt\n"
+        "rtlil.convert = stop\n"
+        "sys.argv = 'syq-dse rtl --network tiny.toml --target bench.toml "
+        "--uniform binary,2,layer -o out'.split()\n"
+        "cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=workplace,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (130, "syq-dse: interrupted\n")
+
+
+def test_two_at_one_run_and_one_that_is_killed(cli, workplace: Path) -> None:
+    arguments = ("explore", "--network", "./tiny.toml", "--target", "pynq-z1", *SMALL_SPACE)
+    arguments += ("--sampler", "random", "--trials", "250", "--out", "run")
+    child = process(*arguments, cwd=workplace)
+    wait_for(workplace / "run" / "optuna.journal", 200_000, child)
+    child.send_signal(signal.SIGSTOP)  # at work still, however slow the rest is
+    busy = "syq-dse: run: another explore or validate is at work in this folder; "
+    again = cli("explore", "--resume", "--out", "run")
+    assert again.code == 1 and again.err == f"{busy}wait for it or stop it\n"
+    for command in (("plot", "run"), ("report", "run"), ("export", "run"), ("validate", "run")):
+        early = cli(*command)
+        message = "syq-dse: run: the run has not finished; explore --resume goes on with it\n"
+        assert (early.code, early.err) == (1, message)
+    child.kill()
+    child.communicate()
+    kept = (workplace / "run" / "optuna.journal").read_bytes().rpartition(b"\n")[0]
+    assert cli("explore", "--resume", "--out", "run").code == 0
+    assert (workplace / "run" / "optuna.journal").read_bytes().startswith(kept)
+    for command in (("plot", "run"), ("report", "run"), ("compare", "run", "run")):
+        assert cli(*command).code == 0

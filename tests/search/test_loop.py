@@ -92,7 +92,8 @@ class Trainer:
             {
                 "top1": top1, "top5": 1.0, "loss": 0.3, "epochs": 1, "images": 54000,
                 "seconds": 9.0, "recipe": "modern", "part": "validation",
-                "measured_images": 6000, "versions": {"syq_dse": "0", "torch": "0"},
+                "measured_images": 6000, "versions": {"syq_dse": "0", "torch": "0"}, "job": {},
+                "images_per_second": 6000.0, "seed": one.seed,
             },
         )  # fmt: skip
 

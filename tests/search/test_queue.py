@@ -338,7 +338,7 @@ def test_whose_result_lies_here_is_asked_for_it(
 ) -> None:
     """The training refuses it where images have changed."""
     made(0).folder.mkdir(parents=True)
-    (made(0).folder / process.RESULT).write_text("{}")
+    (made(0).folder / "result.json").write_text("{}")
 
     def end_first() -> None:
         until(lambda: stub.started)
