@@ -9,9 +9,10 @@ open design can have are taken out first: few are left near the bound.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +30,17 @@ Floats = npt.NDArray[np.float64]
 MOST_LABELS = 400_000
 """Labels of one stage past which the integer program is the quicker way."""
 
+MOST_STEPS = 24_000_000
+"""Labels of all stages together: past sixty stages each may have fewer."""
+
 FIRST_GAP = 2e-5
 """Distance from the bound within which the first search looks; it grows until a design is found."""
+
+FINEST_GAP = 1e-9
+"""Distance below which no shorter one is tried."""
+
+PROGRAM_S, TIMED_OUT = 20.0, 1
+"""Time of an integer program, which on hundreds of layers has no end; its status in scipy then."""
 
 SLACK = 2
 """Loss units within which bounds in floating point count as equal."""
@@ -52,16 +62,33 @@ class Labels:
     option: Ints
 
 
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """How the labels after a stage came about: as in `Labels`, in half the bytes."""
+
+    parent: npt.NDArray[np.int32]
+    option: npt.NDArray[np.int32]
+
+
 class TooManyLabels(Exception):
-    """More labels than MOST_LABELS."""
+    """More labels than MOST_LABELS after a stage."""
 
 
-def least_loss(chain: Chain, limits: Ints, most: int | None = None) -> tuple[int, ...] | None:
+def least_loss(
+    chain: Chain,
+    limits: Ints,
+    most: int | None = None,
+    unproven: Callable[[], object] = lambda: None,
+) -> tuple[int, ...] | None:
     """The option of every stage that together have the least loss within the limits.
+
+    Where too many labels lie within a distance from the bound, a shorter one comes first: a design
+    found there says how far one has to look.
 
     Args:
         limits: most of each of the chain's columns.
         most: largest loss of interest [LOSS_UNIT].
+        unproven: called where there may be a design of less loss than what is returned.
 
     Returns:
         Indices into the stages' options, or None where nothing fits.
@@ -75,30 +102,59 @@ def least_loss(chain: Chain, limits: Ints, most: int | None = None) -> tuple[int
     if bound > most + SLACK:
         return None
     gap = max(FIRST_GAP / LOSS_UNIT, abs(bound) * 2e-3)
+    empty, best = 0.0, None  # no design is nearer to the bound than `empty`
     while True:
         gap = min(gap, most - bound)
-        found = _within_gap(chain, limits, prices, bound + gap)
+        try:
+            found, proven = _within_gap(chain, limits, prices, bound + gap), True
+        except TooManyLabels:
+            nearer = max(4 * empty, FINEST_GAP / LOSS_UNIT)
+            if gap > 2 * nearer:
+                gap = math.sqrt(gap * nearer)
+                continue
+            found, proven = _by_program(chain, limits, prices, bound + gap)
         loss = None if found is None else loss_of(chain, found)
+        if found is not None and (best is None or loss_of(chain, found) < loss_of(chain, best)):
+            best = found
+        if not proven:
+            unproven()
+            return best if best is not None and loss_of(chain, best) <= most else None
         if loss is not None and loss <= bound + gap + SLACK:
             # all designs of less loss were open, and none was left
             return found if loss <= most else None
         if gap >= most - bound:
             return None  # nothing of interest was left open, and none was found
-        gap = 3 * gap if loss is None else min(3 * gap, loss - bound)
+        empty = gap
+        gap = 3 * gap if best is None else min(3 * gap, loss_of(chain, best) - bound)
 
 
 def _within_gap(chain: Chain, limits: Ints, prices: Floats, most: float) -> tuple[int, ...] | None:
-    """`search`, or where that needs too many labels the integer program, on the open options."""
+    """`search` on the open options.
+
+    Raises:
+        TooManyLabels: as `search`.
+    """
     kept = open_options(chain, prices, most + SLACK + float(prices @ limits))
     if not all(len(options) for options in kept):
         return None
     small = take(chain, kept)
     bounds = Bounds(prices, priced_to_go(small, prices), least_to_go(small))
-    try:
-        found = search(small, limits, bounds, most)
-    except TooManyLabels:
-        found = integer_program(small, limits)
-    return None if found is None else tuple(int(k[i]) for k, i in zip(kept, found, strict=True))
+    found = search(small, limits, bounds, most)
+    return None if found is None else _of(kept, found)
+
+
+def _by_program(
+    chain: Chain, limits: Ints, prices: Floats, most: float
+) -> tuple[tuple[int, ...] | None, bool]:
+    """The integer program on the open options: a design, if any, and whether it had its time."""
+    kept = open_options(chain, prices, most + SLACK + float(prices @ limits))
+    found, proven = integer_program(take(chain, kept), limits)
+    return None if found is None else _of(kept, found), proven
+
+
+def _of(kept: list[Ints], found: tuple[int, ...]) -> tuple[int, ...]:
+    """The options of a chain by those of what `take` has left of it."""
+    return tuple(int(k[i]) for k, i in zip(kept, found, strict=True))
 
 
 def open_options(chain: Chain, prices: Floats, most: float) -> list[Ints]:
@@ -145,8 +201,8 @@ def every_label(chain: Chain, limits: Ints, wanted: Sequence[str]) -> list[tuple
     bounds = Bounds(nothing, priced_to_go(chain, nothing), least_to_go(chain))
     counts = np.isin(chain.columns, list(wanted))
     to_come = [np.where(counts, limits, most) for most in most_to_go(chain)]
-    history = forward(chain, limits, bounds, np.inf, MOST_LABELS // 10, to_come)
-    return [trace(history, i) for i in range(len(history[-1].state))] if history else []
+    history, last = forward(chain, limits, bounds, np.inf, MOST_LABELS // 10, to_come)
+    return [trace(history, i) for i in range(len(last.state))]
 
 
 def loss_of(chain: Chain, picks: tuple[int, ...]) -> int:
@@ -175,12 +231,11 @@ def search(chain: Chain, limits: Ints, bounds: Bounds, most: float) -> tuple[int
     A returned design may have more; then it only shows that the least is not more than that.
 
     Raises:
-        TooManyLabels: more than MOST_LABELS after a stage.
+        TooManyLabels: more than MOST_LABELS after a stage, or its share of MOST_STEPS.
     """
-    history = forward(chain, limits, bounds, most, MOST_LABELS, most_to_go(chain))
-    if not history:
-        return None
-    return trace(history, int(np.argmin(history[-1].values[:, 0])))
+    labels_most = min(MOST_LABELS, MOST_STEPS // len(chain.stages))
+    history, last = forward(chain, limits, bounds, most, labels_most, most_to_go(chain))
+    return trace(history, int(np.argmin(last.values[:, 0]))) if len(last.state) else None
 
 
 def forward(
@@ -190,8 +245,8 @@ def forward(
     most: float,
     labels_most: int,
     to_come: list[Ints],
-) -> list[Labels]:
-    """The labels after every stage; none where no design is left open.
+) -> tuple[list[Steps], Labels]:
+    """How labels came about after every stage, and the last; none where no design is left open.
 
     Args:
         to_come: `most_to_go`: up to there below its limit a column does not count; the limit itself
@@ -209,17 +264,17 @@ def forward(
         if len(labels.state) > labels_most:
             raise TooManyLabels
         if not len(labels.state):
-            return []
-        history.append(labels)
-    return history
+            return [], labels
+        history.append(Steps(labels.parent.astype(np.int32), labels.option.astype(np.int32)))
+    return history, labels
 
 
-def trace(history: list[Labels], label: int) -> tuple[int, ...]:
+def trace(history: list[Steps], label: int) -> tuple[int, ...]:
     """The options that led to a label of the last stage."""
     picks = []
-    for labels in reversed(history):
-        picks.append(int(labels.option[label]))
-        label = int(labels.parent[label])
+    for steps in reversed(history):
+        picks.append(int(steps.option[label]))
+        label = int(steps.parent[label])
     return tuple(reversed(picks))
 
 
@@ -365,8 +420,10 @@ def relax(chain: Chain, limits: Ints) -> tuple[float, Floats] | None:
     return bound, prices
 
 
-def integer_program(chain: Chain, limits: Ints) -> tuple[int, ...] | None:
-    """`least_loss` by scipy's integer programming (HiGHS)."""
+def integer_program(
+    chain: Chain, limits: Ints, longest_s: float = PROGRAM_S
+) -> tuple[tuple[int, ...] | None, bool]:
+    """`least_loss` by scipy's integer programming (HiGHS), and whether that is proven."""
     objective, equal, right, uses = program(chain)
     scale = 1.0 / np.maximum(limits, 1)
     options = sum(len(s.choice) for s in chain.stages)
@@ -380,15 +437,16 @@ def integer_program(chain: Chain, limits: Ints) -> tuple[int, ...] | None:
             constraints=constraints,
             integrality=(np.arange(len(objective)) < options).astype(np.int64),
             bounds=optimize.Bounds(0, 1),
-            options={"mip_rel_gap": 0.0},
+            options={"mip_rel_gap": 0.0, "time_limit": longest_s},
         )
+    proven = result.status != TIMED_OUT
     if result.x is None:
-        return None
+        return None, proven
     picks, start = [], 0
     for stage in chain.stages:
         picks.append(int(np.argmax(result.x[start : start + len(stage.choice)])))
         start += len(stage.choice)
-    return tuple(picks)
+    return tuple(picks), proven
 
 
 @contextmanager

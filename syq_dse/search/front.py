@@ -62,7 +62,9 @@ def exact_front(problem: Problem, progress: Progress | None = None) -> Front:
         if progress:
             progress(done, len(intervals), f"{problem.table.intervals[t]} cycles")
         if not further:
-            found.extend(_best_at(problem, t, known))
+            designs, complete = _best_at(problem, t, known)
+            found.extend(designs)
+            exact = exact and complete
         else:
             designs, complete = _all_at(problem, t, further)
             found.extend(designs)
@@ -235,22 +237,28 @@ def _least_possible(problem: Problem) -> int:
     return sum(int(part.min()) for part in parts)
 
 
-def _best_at(problem: Problem, t: int, known: list[tuple[int, int]]) -> list[list[int]]:
+def _best_at(
+    problem: Problem, t: int, known: list[tuple[int, int]]
+) -> tuple[list[list[int]], bool]:
     """The designs at an interval that are better in loss or cycles than what is known.
+
+    And whether each is proven to be the best.
 
     Adds what it finds to `known`. An engine's cheapest folding may be faster than the interval asks
     for, so that designs at one interval differ in cycles.
     """
     least, limits = fastest(problem, t), problem.limits(t)
     within = min(_longest(problem), max(least, problem.table.intervals[t]))
-    designs = []
+    designs: list[list[int]] = []
+    doubts: list[int] = []
     while within >= least:
         rivals = [(loss, cycles) for cycles, loss in known if cycles <= within]
         most, reached = min(rivals, default=(None, least))
         picks = None
         if most is None or most > _least_possible(problem):
             found, bounds = _binding(problem, t, limits, (), within)
-            picks = least_loss(found, bounds, None if most is None else most - 1)
+            most_loss = None if most is None else most - 1
+            picks = least_loss(found, bounds, most_loss, lambda: doubts.append(t))
         if picks is not None:
             designs.append(design_of(problem, found, picks))
             array, prices = price_all(problem, designs[-1:])
@@ -259,7 +267,7 @@ def _best_at(problem: Problem, t: int, known: list[tuple[int, int]]) -> list[lis
         elif most is None:
             break
         within = min(within, reached) - 1
-    return designs
+    return designs, not doubts
 
 
 def _binding(

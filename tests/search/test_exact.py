@@ -179,7 +179,8 @@ def test_integer_program_finds_the_same_loss(data: st.DataObject) -> None:
     chain = data.draw(chains())
     total = every(chain)
     limits = drawn_limits(data, chain, total)
-    picks = integer_program(chain, limits)
+    picks, proven = integer_program(chain, limits)
+    assert proven
     assert (None if picks is None else used(chain, picks)[0]) == best(total, limits)
     assert picks is None or (used(chain, picks)[1:] <= limits).all()
 
@@ -271,3 +272,38 @@ def test_every_label_gives_up_on_too_many(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(exact, "MOST_LABELS", 15)
     with pytest.raises(TooManyLabels):
         every_label(chain, limits, chain.columns)
+
+
+def test_a_program_without_time_says_that_nothing_is_proven(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exact, "MOST_LABELS", 0)
+    monkeypatch.setattr(exact, "integer_program", lambda *_: (None, False))
+
+    @settings(max_examples=40, deadline=None, derandomize=True)
+    @given(st.data())
+    def look(data: st.DataObject) -> None:
+        chain = data.draw(chains())
+        total = every(chain)
+        limits = drawn_limits(data, chain, total)
+        doubts: list[bool] = []
+        picks = least_loss(chain, limits, None, lambda: doubts.append(True))
+        if picks is None:
+            assert doubts or best(total, limits) is None
+        else:
+            assert (used(chain, picks)[1:] <= limits).all()
+
+    look()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.data())
+def test_a_shorter_distance_finds_the_same_loss_where_labels_are_few(data: st.DataObject) -> None:
+    chain = data.draw(chains())
+    total = every(chain)
+    limits = drawn_limits(data, chain, total)
+    few = data.draw(st.integers(1, 6))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "MOST_LABELS", few)
+        picks = least_loss(chain, limits)
+    assert (None if picks is None else used(chain, picks)[0]) == best(total, limits)
