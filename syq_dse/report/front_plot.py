@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import moocore
 
 from syq_dse.errors import InputError, unknown
 from syq_dse.records import make_folder, write_bytes, write_text
-from syq_dse.report.figures import logarithmic
+from syq_dse.report.figures import evenly, logarithmic
 from syq_dse.search import run
 from syq_dse.search.points import COLUMN_OF
 from syq_dse.search.problem import MAXIMISED
@@ -52,6 +52,11 @@ LOG = ("fps", "latency_us", "interval_cycles", "energy_uj")
 PERCENT = ("accuracy", "utilization")
 
 
+MOST_DRAWN = 5000
+"""Points of a figure; of more, so many evenly along the front."""
+
+MOST_AROUND_LEGEND = 1000
+
 NOTE_WIDTH = 130
 """Characters of a line below the plot."""
 
@@ -64,7 +69,8 @@ def draw_run(
     Raises:
         InputError: no finished run, an unknown axis, a folder that cannot be written.
     """
-    front = run.read_front(folder)
+    with run.unchanged(folder):
+        front = run.read_front(folder)
     columns = [COLUMN_OF.get(name, name) for name in front["objectives"]]
     y = y_axis or next((c for c in columns if c == "accuracy"), [*columns, "accuracy"][0])
     x = x_axis or next(c for c in [*columns, "fps", "utilization"] if c != y)
@@ -88,7 +94,7 @@ def draw(front: dict[str, Any], x: str, y: str) -> Figure:
 
     figure = Figure(figsize=(7.0, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    points = front["points"]
+    points = _drawn(front)
     _steps(axes, [p for p in points if not p.get("dominated")], x, y)
     for source, style in SOURCES.items():
         members = [p for p in points if p["accuracy_source"] == source]
@@ -126,10 +132,19 @@ def draw(front: dict[str, Any], x: str, y: str) -> Figure:
     )
     axes.grid(True, which="major", color="0.88", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.legend(fontsize=8, framealpha=1.0)
+    # Where it hides least is looked for among few points only: it takes seconds among many.
+    few = len(points) <= MOST_AROUND_LEGEND
+    axes.legend(fontsize=8, framealpha=1.0, loc="best" if few else "lower left")
     note = textwrap.fill(_note(front), NOTE_WIDTH)
     figure.supxlabel(note, fontsize=6.5, color="0.3", parse_math=False)
     return figure
+
+
+def _drawn(front: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All points, or of many those evenly along the front, the measured and those with a name."""
+    points = list(front["points"])
+    kept = {row["point"] for row in evenly(points, MOST_DRAWN)} | set(front["named"].values())
+    return [p for p in points if p["point"] in kept or p["accuracy_source"] == "measured"]
 
 
 def _scatter(

@@ -18,6 +18,7 @@ from matplotlib.collections import PathCollection
 
 from syq_dse.cost.pricing import SHOWN
 from syq_dse.errors import InputError
+from syq_dse.report import front_plot
 from syq_dse.report.front_plot import AXES, SOURCES, draw, draw_run
 from syq_dse.search.points import AFTER, BEFORE
 
@@ -329,3 +330,26 @@ def test_measured_points_show_what_was_expected() -> None:
     assert np.asarray(line.get_ydata()).tolist() == [50.0, 100 * measured["accuracy"]]
     assert np.asarray(line.get_xdata()).tolist() == [measured["fps"]] * 2
     assert "expected before it was measured" in axes.get_legend_handles_labels()[1]
+
+
+def test_of_many_points_some_are_drawn_and_all_that_matter(tmp_path: Path) -> None:
+    base = {
+        "accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95, "accuracy_source": "prior",
+        "fps": 10.0, "lut": 1, "utilization": 0.1,
+    }  # fmt: skip
+    points = [
+        {**base, "point": f"p{i:05d}", "fps": 10.0 + i, "accuracy": 0.9 - 1e-5 * i}
+        for i in range(50_000)
+    ]
+    points[4321]["accuracy_source"] = "measured"
+    front = {
+        "network": "n", "target": "t", "clock_mhz": 100.0, "limit": 0.8, "points": points,
+        "named": {"knee": "p31234"}, "provenance": {"lut": "calibrated"}, "accuracy_note": "x",
+        "objectives": ["accuracy", "fps"],
+    }  # fmt: skip
+    drawn = {point["point"] for point in front_plot._drawn(front)}
+    assert len(drawn) <= front_plot.MOST_DRAWN + 2
+    assert {"p00000", "p49999", "p31234", "p04321"} <= drawn
+    figure = front_plot.draw(front, "fps", "accuracy")
+    figure.savefig(tmp_path / "front.svg")
+    assert (tmp_path / "front.svg").stat().st_size < 4e6
