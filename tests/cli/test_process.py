@@ -159,7 +159,7 @@ def test_ctrl_c_while_hardware_is_described_is_one_line(workplace: Path) -> None
     script = (
         "import sys; from syq_dse import cli\n"
         "from amaranth.back import rtlil\n"
-        "def stop(*_): raise KeyboardInterrupt\n"
+        "def stop(*_, **__): raise KeyboardInterrupt\n"
         "rtlil.convert = stop\n"
         "sys.argv = 'syq-dse rtl --network tiny.toml --target bench.toml "
         "--uniform binary,2,layer -o out'.split()\n"
