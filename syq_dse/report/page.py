@@ -22,11 +22,15 @@ from syq_dse.search.run import Record
 
 PAGE = "report.html"
 
-MOST_POINTS = 10_000
+MOST_POINTS = 8_000
 """Points of a page; of more, those with a name and so many evenly along the front."""
 
-MOST_CELLS = 20_000
-"""Layers of points that are in the page, as a number of both; the rest are in points/ID.json."""
+MOST_ROWS = 15_000
+"""Rows of points that are in the page, of layers and of resources; the rest are in points/ID.json.
+With MOST_POINTS a page stays under 3 MB, of which Bokeh has 1.3."""
+
+RESOURCE_ROWS = 8
+"""What the resources of a point take, in rows of layers."""
 
 LABELS = {
     **AXES,
@@ -144,7 +148,8 @@ def read_details(
     if not ids:
         return {}
     named = set(front["named"].values()) & set(ids)
-    most = max(len(named) + 1, MOST_CELLS // _layers(run.read_point(folder, ids[0])))
+    rows_each = _layers(run.read_point(folder, ids[0])) + RESOURCE_ROWS
+    most = max(len(named) + 1, MOST_ROWS // rows_each)
     if len(ids) > most:
         places = np.linspace(0, len(ids) - 1, most - len(named))
         wanted = {ids[round(place)] for place in places} | named

@@ -94,7 +94,7 @@ def test_of_many_points_some_are_in_the_page(folder: Path, monkeypatch: pytest.M
     rows = page.chosen_rows(many)
     assert len(rows) <= page.MOST_POINTS
     assert "p31234" in {row["point"] for row in rows}
-    monkeypatch.setattr(page, "MOST_CELLS", 30)
+    monkeypatch.setattr(page, "MOST_ROWS", 30)
     details = page.read_details(folder, front, front["points"])
     assert set(front["named"].values()) <= set(details)
     assert len(details) < len(front["points"])
