@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from syq_dse.report import comparison
@@ -67,3 +68,11 @@ def test_the_doctor_says_what_there_is(
     done = cli("doctor")
     assert done.code == 1 and done.err == "syq-dse: broken: cache; see the table above\n"
     assert "cannot be written" in done.out
+
+
+def test_coverage_is_that_of_every_pair() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        points, by = (rng.integers(0, 6, (rng.integers(1, 9), 2)).astype(float) for _ in range(2))
+        pairs = [(by <= point).all(axis=1).any() for point in points]
+        assert comparison._covered(points, by) == float(np.mean(pairs))
