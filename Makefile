@@ -7,7 +7,7 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: explore report test lint check bench clean
+.PHONY: explore report test coverage mutants lint check bench clean
 
 RUN ?= runs/fmnist-vgg-zcu102
 
@@ -20,6 +20,16 @@ report: .venv/core
 test: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
+# Half as long again as `make test`; docs/quality.md has the figures.
+coverage: .venv/dev
+	$(BIN)/coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n auto
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+mutants: .venv/dev
+	$(BIN)/python benchmarks/mutants.py
+
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -28,10 +38,10 @@ lint: .venv/dev
 check: lint test
 
 bench: .venv/dev
-	set -e; for file in benchmarks/*.py; do $(BIN)/python "$$file"; done
+	set -e; for file in $(filter-out benchmarks/mutants.py, $(wildcard benchmarks/*.py)); do $(BIN)/python "$$file"; done
 
 clean:
-	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .coverage* build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The two stamps are written last, so that an installation that broke off starts anew.
