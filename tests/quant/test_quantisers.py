@@ -186,6 +186,26 @@ def test_fixed8_is_the_finest_that_fits(values: list[int], power: int) -> None:
     assert (abs(own / 2.0**exponent - whole) <= 0.5 + 1e-9).all()
 
 
+@pytest.mark.parametrize("step", [False, True])
+@pytest.mark.parametrize("largest", [63.5, 64.0, 126.9, 127.0, 127.1, 127.5, 128.0])
+def test_the_exponent_is_the_least_that_holds_the_largest(largest: float, step: bool) -> None:
+    """A step below zero is none, however large, and becomes the least."""
+    scale = torch.tensor([largest, -4 * largest if step else -largest / 2, largest / 7])
+    whole, exponent = scales.mantissas(scale, "fixed8", step)
+    least = next(e for e in range(-9, 9) if largest / 2.0**e <= 127)
+    assert exponent.item() == least
+    wanted = [round(value / 2.0**least) for value in scale.tolist()]  # both to even
+    assert whole.tolist() == ([max(1, m) for m in wanted] if step else wanted)
+
+
+def test_steps_stay_away_from_zero_and_scales_need_not() -> None:
+    for value in (-1.0, 0.0, 1e-12, scales.LEAST_STEP):
+        held = scales.stored(torch.tensor([value], dtype=torch.float64), "fixed8", step=True)
+        assert scales.LEAST_STEP <= held.item() <= 2 * scales.LEAST_STEP * 127
+    small = torch.tensor([1e-12], dtype=torch.float64)
+    assert scales.stored(small, "fixed8").item() == pytest.approx(1e-12, rel=1 / 127)
+
+
 @given(st.lists(st.floats(0.01, 4), min_size=1, max_size=9), st.integers(-20, 20))
 def test_shift_is_the_nearest_power(values: list[float], power: int) -> None:
     own = np.ldexp(np.array(values), power)
