@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import itertools
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from syq_dse import catalogue, network, technology
-from syq_dse.cost import asic, cycle_energy, design, gates, pricing, sram
+from syq_dse.cost import asic, clock, cycle_energy, design, gates, pricing, sram
 from syq_dse.cost.counts import Counts, Memory
 from syq_dse.cost.estimate import LIMIT, estimate
 from syq_dse.cost.integers import ints
@@ -205,6 +208,95 @@ def test_other_technologies_scale_the_macros_that_are_known() -> None:
     assert other.scale == pytest.approx(other.gates.nand2_um2 / own.gates.nand2_um2)
     assert "extrapolated" in other.provenance()["sram"]
     assert "extrapolated" not in own.provenance()["sram"]
+
+
+def test_a_memory_takes_gates_clocks_or_sram() -> None:
+    """Energy of a cycle is that of gates and of every flip-flop's clock, and is added up; a table
+    has no SRAM, since macros start empty; one word is its unit's register."""
+    prices = pricing.load("ihp-sg13g2")
+    assert isinstance(prices, asic.Pricing)
+    memory = Memory(width=6, depth=40, banks=2)
+    assert prices.styles(memory) == ("distributed", "ultra")
+    assert prices.styles(replace(memory, in_luts=True)) == ("distributed",)
+    assert prices.styles(replace(memory, constant=True)) == ("distributed",)
+    none = Counts(lut={}, ff=0, memories=(memory,))
+    registers = prices.resources("fifo", none, "distributed")
+    assert registers[asic.FF] == 6 * (40 + 1) * 2  # words, and what was read
+    clocks = registers[asic.FF] * prices.energy.flip_flop_fj
+    gates_fj = registers[asic.GATES] * prices.energy.units[gates.REGISTERS].fj
+    assert registers[asic.CYCLE] == pytest.approx(clocks + gates_fj, abs=2)
+    nand2s = registers[asic.GATES] * prices.gates.nand2_um2 * asic.NM2
+    assert registers[asic.AREA] == pytest.approx(nand2s, abs=1)
+    assert registers[asic.SRAM_BITS] == registers[asic.SRAM_AREA] == 0
+    macros = prices.resources("fifo", none, "ultra")
+    assert macros[asic.SRAM_BITS] >= 6 * 40 * 2
+    assert macros[asic.AREA] == macros[asic.SRAM_AREA] > 0
+    best = prices.resources("fifo", none)
+    smaller = min((registers, macros), key=lambda row: int(row[asic.AREA]))
+    assert best.tolist() == smaller.tolist()
+    assert prices.chosen_style(memory) == ("ultra" if smaller is macros else "distributed")
+    word = prices.resources("fifo", Counts(lut={}, ff=7, memories=(replace(memory, depth=1),)))
+    assert word[asic.FF] == 7
+    assert word[asic.SRAM_BITS] == 0
+
+
+def test_sram_of_constants_is_read_at_the_macros_energy() -> None:
+    """Of 64 words of 64 bits there is a macro; what is written while it is read has words of two,
+    is read and written every other cycle, and has registers beside."""
+    prices = pricing.load("ihp-sg13g2")
+    assert isinstance(prices, asic.Pricing)
+    with (SHIPPED / "ihp-sg13g2-sram.csv").open() as stream:
+        macro = next(r for r in csv.DictReader(stream) if (r["depth"], r["width"]) == ("64", "64"))
+    _, worst = prices.sram.error["read_pj"]
+    held = Memory(width=64, depth=64, constant=True)
+    row = prices.resources("weights", Counts(lut={}, ff=0, memories=(held,)), "ultra")
+    assert row[asic.CYCLE] == pytest.approx(1000 * float(macro["read_pj"]), rel=1.5 * worst + 0.01)
+    assert row[asic.SRAM_BITS] == 64 * 64
+    worst = prices.sram.error["area_um2"][1]
+    assert row[asic.AREA] / asic.NM2 == pytest.approx(float(macro["area_um2"]), rel=1.5 * worst)
+    two = replace(held, banks=2)
+    both = prices.resources("weights", Counts(lut={}, ff=0, memories=(two,)), "ultra")
+    assert both[asic.CYCLE] == pytest.approx(2 * row[asic.CYCLE], abs=2)
+    written = Memory(width=32, depth=128)
+    row = prices.resources("fifo", Counts(lut={}, ff=0, memories=(written,)), "ultra")
+    access = (float(macro["read_pj"]) + float(macro["write_pj"])) / 2
+    assert row[asic.CYCLE] == pytest.approx(1000 * access, rel=1.5 * worst + 0.01)
+    beside = row[asic.AREA] / asic.NM2 - float(macro["area_um2"])
+    flip_flops = prices.gates.units[gates.REGISTERS].gates[gates.FLIP_FLOPS]
+    assert beside >= 2 * 32 * flip_flops * prices.gates.nand2_um2 * 0.5
+
+
+@pytest.mark.parametrize("name", TECHNOLOGIES)
+def test_provenance_has_the_errors_of_the_prices(name: str) -> None:
+    prices = pricing.load(name)
+    assert isinstance(prices, asic.Pricing)
+    found = prices.provenance()
+    assert set(found) == {"area", "sram", "ff", "energy", "clock"}
+    means, worst = re.search(
+        r"mean error of a unit \[%\]: (.*); worst (\d+) %", found["area"]
+    ).groups()
+    units = {key: unit.error for key, unit in prices.gates.units.items() if "mean" in unit.error}
+    shown = dict(one.split() for one in means.split(", "))
+    assert {key: float(value) for key, value in shown.items()} == pytest.approx(
+        {key: 100 * error["mean"] for key, error in units.items()}, abs=0.051
+    )
+    largest = max(error["worst"] for error in units.values())
+    assert float(worst) == pytest.approx(100 * largest, abs=0.51)
+    mean, most = prices.sram.error["area_um2"]
+    off = re.search(r"area ([\d.]+) % off in the mean, ([\d.]+) % at most", found["sram"]).groups()
+    assert tuple(map(float, off)) == pytest.approx((100 * mean, 100 * most), abs=0.051)
+
+
+@pytest.mark.parametrize(
+    ("load", "option"),
+    [(gates.load, ""), (cycle_energy.load, " --energy"), (clock.load, " --clock")],
+)
+def test_message_of_prices_that_are_not_there(load: Any, option: str, tmp_path: Path) -> None:
+    remedy = f"remedy: `syq-dse calibrate --technology mine{option} --liberty FILE -o FOLDER`"
+    for folder, message in ((None, "unknown calibration 'mine"), (str(tmp_path), "no such file")):
+        with pytest.raises(InputError, match=message) as caught:
+            load("mine", folder)
+        assert str(caught.value).endswith(remedy)
 
 
 @pytest.mark.parametrize("area", [0.0, -1.0, float("nan"), 1e6])
