@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from syq_dse import network, scheme, target
 from syq_dse.cost import fpga, timing
 from syq_dse.cost.estimate import choose, estimate, geometries
-from syq_dse.cost.folding import Folding, cycles, foldings
+from syq_dse.cost.folding import Folding, can_be_folded, cycles, foldings, geometry
 from syq_dse.cost.integers import ints
 from syq_dse.network import (
     Add,
@@ -132,6 +132,25 @@ def test_a_stream_takes_no_longer_than_the_interval(name: str) -> None:
     least = timing.fastest_interval(geometries(net))
     for interval in (least, 3 * least, 100 * least):
         assert timing.stream_cycles(net, interval) <= interval
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(convs(channels=6, side=5), st.integers(1, 9), st.sampled_from(["layer", "row", "pixel"]))
+def test_most_busy_is_a_bound_of_every_folding(node: Node, slower: int, granularity: str) -> None:
+    """Of those that meet the interval, and it is near: no bound is over three times the most."""
+    geo = geometry(node, False)
+    if not can_be_folded(geo):
+        return
+    granularity = granularity if node.k > 1 else "layer"  # all are the same there
+    pe, simd = foldings(geo, granularity)
+    taken = cycles(geo, pe, simd)
+    interval = int(taken.min()) * slower
+    meets = taken <= interval
+    most = int(timing.busy(geo, granularity, pe[meets], simd[meets]).max())
+    bound = timing.most_busy(node, interval)
+    assert most <= bound
+    if node.groups == 1 and node.k > 1 and granularity == "pixel":
+        assert bound <= 3 * most + 9
 
 
 def test_flattening_moves_no_words() -> None:
