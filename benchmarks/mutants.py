@@ -255,6 +255,8 @@ class Driver:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.failed = self.failed or report.failed
+        if report.failed:
+            self.why = report.longreprtext
 
     def forget(self) -> None:
         for memoised in self.caches:
@@ -376,6 +378,7 @@ class Driver:
         except BaseException as error:
             print(f"{mutant.name}: {error!r}", file=sys.stderr)
             os._exit(EXIT_BROKEN)
+        said = os.dup(2)
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.dup2(null, 2)
@@ -385,6 +388,8 @@ class Driver:
             for (item, seconds), then in zip(tests, following, strict=True):
                 signal.setitimer(signal.ITIMER_PROF, GRACE_S + SLOWER * seconds)
                 if not self.passes(item, then):
+                    if self.options.control:
+                        os.write(said, f"{item.nodeid} fails: {self.why}\n".encode())
                     os._exit(EXIT_KILLED)
         except BaseException:
             os._exit(EXIT_KILLED)
@@ -447,8 +452,8 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=1000, help="mutants drawn; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--longest", type=float, default=2.0, help="seconds of a test")
-    parser.add_argument("--budget", type=float, default=20.0, help="seconds of a mutant's tests")
+    parser.add_argument("--longest", type=float, default=3.0, help="seconds of a test")
+    parser.add_argument("--budget", type=float, default=15.0, help="seconds of a mutant's tests")
     parser.add_argument("--measured", type=Path, help="what earlier runs know of the tests")
     parser.add_argument("--only", default="", help="only mutants whose name begins with this")
     parser.add_argument("--tests", nargs="+", default=list(TESTS))

@@ -390,6 +390,7 @@ def test_messages_of_streamline() -> None:
 
 def test_a_step_that_falls_below_zero_is_the_least_in_model_and_integers() -> None:
     """Scales of integers are learned, and may cross zero."""
+    torch.manual_seed(0)  # of other weights some lie nearer to a step than 16 bits of gain tell
     network = NETWORKS[0]
     for kind, form, granularity in itertools.product(
         ("int2", "int8"), ("fixed8", "shift"), ("row", "pixel")
