@@ -102,11 +102,14 @@ def verify(
         names = (identifier(one.layer) for one in batch)
         return synthesised({name: emit.flat(texts, name) for name in names})
 
-    with ThreadPoolExecutor(jobs) as pool:  # each waits for a process of its own
+    pool = ThreadPoolExecutor(jobs)  # each waits for a process of its own
+    try:
         for done in as_completed([pool.submit(some, batch) for batch in _batches(engines)]):
             made |= done.result()
             if progress:
                 progress(len(made), len(engines), "engines synthesised")
+    finally:  # after Ctrl-C or an error, those that wait are not begun
+        pool.shutdown(cancel_futures=True)
     found = []
     for engine in engines:
         of = made[identifier(engine.layer)]

@@ -28,7 +28,7 @@ from tests.train.conftest import DATASET, write_data
 
 from .workbench import BOARD, SMALL_SPACE, TINY, Done
 
-LONGEST_S, LONGEST_CPU_S = 20.0, 5.0
+LONGEST_S, LONGEST_CPU_S = 10.0, 5.0
 """After so much, a command is interrupted as by Ctrl-C."""
 
 SCHEME = """\
@@ -74,6 +74,7 @@ WORKER = (
     *("--jobs", "1"),
 )
 VALIDATE = ("validate", "run", "--points", "p001", *FLOAT, "--epochs", "1", "--jobs", "1")
+BRIEF = ("--timeout", "0.5")  # of Yosys, where --refit is lost
 ONCE = ("--epochs", "1", "--check", "2", "-o", "out")
 
 FILES: list[tuple[str, tuple[str, ...], int]] = [
@@ -190,8 +191,8 @@ CALLS: list[tuple[tuple[str, ...], int]] = [
     ),
     (("rtl", *ON_BOARD, *UNIFORM, "-o", "out"), 1),
     (("verify", "run", "--point", "knee", "--jobs", "1", "--timeout", "0.01"), 1),
-    (("calibrate", "--family", "xc7", "--unit", "add", "--refit"), 2),
-    (("calibrate", "--technology", "silicon.toml", "--liberty", "cells.lib", "--refit"), 1),
+    (("calibrate", "--family", "xc7", "--unit", "add", "--refit", *BRIEF), 2),
+    (("calibrate", "--technology", "silicon.toml", "--liberty", "cells.lib", "--refit", *BRIEF), 1),
     (("doctor",), 1),
 ]
 """A command whose arguments are mutated, and how often; every command is there."""
