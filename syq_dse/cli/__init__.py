@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 import warnings
 from typing import Any, NoReturn
@@ -98,6 +99,8 @@ def main() -> None:
     Without arguments it shows its help and exits as on wrong usage. A reader of standard output who
     leaves early ends it with exit code 1 and no message.
     """
+    # Of matplotlib, where the home cannot be written, beside the one line of an error.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # Of Amaranth, where a command ends before the hardware that it has described is written.
     warnings.filterwarnings("ignore", r"(?s).*created but never used")
     try:

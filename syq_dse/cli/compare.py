@@ -32,8 +32,8 @@ def command(run: Path, other: Path, as_json: bool) -> None:
     for line in found.settings:
         print_text(line)
     print_note(
-        f"by {' and '.join(found.objectives)}; hypervolume is a share of that of both together, "
-        "covered the points than which the other front is nowhere worse"
+        f"by {', '.join(found.objectives)}. hypervolume: in percent of that of both fronts "
+        "together; covered: points that some point of the other front equals or beats in all"
     )
     print_table(
         [
@@ -47,11 +47,17 @@ def command(run: Path, other: Path, as_json: bool) -> None:
         ],
         {"hypervolume %": 1, "covered %": 1},
     )
+    same = run.name == other.name
+    labels = [str(folder) if same else folder.name for folder in (run, other)]
     rows = []
     for name, both in found.named.items():
-        for folder, row in zip((run, other), both, strict=True):
+        for label, row in zip(labels, both, strict=True):
             kept = {key: row.get(key) for key in SHOWN if any(key in one for one in both)}
-            rows.append({"point": name, "run": folder.name, **kept})
+            rows.append({"point": name, "run": label, **kept})
     columns = [key for key in SHOWN if any(key in row for row in rows)]
     shown = ("point", "run", *columns)
-    print_table([{key.replace("_", " "): row.get(key) for key in shown} for row in rows])
+    print_table([{_title(key): row.get(key) for key in shown} for row in rows])
+
+
+def _title(column: str) -> str:
+    return column.replace("_", " ").replace(" uj", " uJ")

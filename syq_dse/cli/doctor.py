@@ -98,10 +98,19 @@ def _data() -> list[dict[str, Any]]:
     for path in sorted((catalogue.folder("models") / "datasets").glob("*.toml")):
         folders = [Path(name) for name in records.read(path).get("folders", [])]
         folders.append(catalogue.cache_folder("data") / path.stem)
-        found = next((str(folder) for folder in folders if folder.is_dir()), None)
-        remedy = "give its folder with --data, or let `train` fetch it"
+        found = next((str(folder) for folder in folders if _is_folder(folder)), None)
+        fetched = ", or let `train` fetch it" if "url" in records.read(path) else ""
+        remedy = f"give its folder with --data{fetched}"
         rows.append(_row(f"data: {path.stem}", "ok" if found else "missing", found or remedy))
     return rows
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a folder is there and can be seen."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _storage() -> list[dict[str, Any]]:

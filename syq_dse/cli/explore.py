@@ -16,6 +16,7 @@ from syq_dse.cli.output import (
     print_sources,
     print_table,
     print_text,
+    print_warnings,
     progress_bar,
 )
 from syq_dse.cli.paths import DATASET, NETWORK, PATH, RECIPE, STUDY, TARGET
@@ -174,6 +175,7 @@ def _study(study_file: str | None, given: dict[str, Any], resumed: Path | None) 
         path = catalogue.find("study", study_file, "studies")
         data, place = records.read(path), str(path)
         if "format" in data and isinstance(data.get("study"), dict):
+            run.check_format(data, path)
             data = data["study"]  # of a run folder: all settings resolved
     elif resumed is not None:
         data = records.plain(run.read_record(resumed).study)
@@ -201,6 +203,17 @@ def _list(name: str, text: str) -> list[Any]:
         raise InputError(f"--bits must be numbers with commas, got {text!r}") from None
 
 
+def _outside(found: dict[str, Any], folder: Path) -> list[str]:
+    """Warnings of the points that have a name, each once."""
+    from syq_dse.search import run
+
+    lines: dict[str, None] = {}
+    for point in dict.fromkeys(found["named"].values()):
+        for line in run.read_point(folder, point)["cost"].get("warnings", []):
+            lines[f"{point}: {line}"] = None
+    return list(lines)
+
+
 MOST_ROWS = 20
 """Points that the terminal shows besides those with a name; front.csv has all."""
 
@@ -221,7 +234,9 @@ def _print(found: dict[str, Any], folder: Path) -> None:
     print_text(", ".join(f"{name}: {point}" for name, point in found["named"].items()))
     _print_quality(found["summary"])
     print_note(f"accuracy: {found['accuracy_note']}")
-    print_sources(found["provenance"], ("lut", "area", "sram"))
+    energy = ("energy",) if "energy" in found["objectives"] else ()
+    print_sources(found["provenance"], ("lut", "area", "sram", *energy, "node"))
+    print_warnings(_outside(found, folder))
     click.echo(f"run: {folder}")
 
 

@@ -40,7 +40,9 @@ def command(run: Path, point: str, kind: str, training: Path | None, out: Path |
 
     train is its scheme, folding, cost and accuracy as JSON, which `train` reads. brevitas, qonnx
     and onnx are the trained network, and need a training; finn and hls4ml are the configuration of
-    these flows. Points with a name are knee, most-accurate, fastest and smallest.
+    these flows. Points with a name are knee (of the
+    run's objectives), most-accurate, fastest and smallest (by the resource that is an objective,
+    else by the fullest).
 
     \b
     Example: syq-dse export runs/fmnist-vgg-zcu102 --point knee -o exported

@@ -159,11 +159,15 @@ def command(
     click.echo(folder)
 
 
+def _epochs(count: int) -> str:
+    return f"{count} epoch" if count == 1 else f"{count} epochs"
+
+
 def _sentence(result: dict[str, Any]) -> str:
     top1, top5 = (f"{100 * result[name]:.2f} %" for name in ("top1", "top5"))
     return (
         f"{top1} of {result['measured_images']} {result['part']} images right (top-5 {top5}), "
-        f"loss {result['loss']:.4f}; {result['epochs']} epochs in {number(result['seconds'])} s, "
+        f"loss {result['loss']:.4f}; {_epochs(result['epochs'])} in {result['seconds']:.1f} s, "
         f"{number(result['images_per_second'])} images a second"
     )
 

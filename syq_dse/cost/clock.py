@@ -194,7 +194,10 @@ def load(technology: str, folder: str | None = None) -> Delays:
     Args:
         folder: that `syq-dse calibrate` has left; None: the shipped.
     """
-    command = f"syq-dse calibrate --technology {technology} --clock --liberty FILE -o FOLDER"
+    name = f"{technology}.toml" if folder else technology  # a user's own has a file
+    command = (
+        f"syq-dse calibrate --technology {name} --clock --liberty FILE -o {folder or 'FOLDER'}"
+    )
     path = price_file(f"{technology}-clock", folder, f"remedy: `{command}`")
     found = records.load(path, Delays)
     check_technology(path, found.technology, technology)

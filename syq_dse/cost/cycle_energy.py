@@ -104,7 +104,10 @@ def load(technology: str, folder: str | None = None) -> CycleEnergy:
     Args:
         folder: that `syq-dse calibrate` has left; None: the shipped.
     """
-    command = f"syq-dse calibrate --technology {technology} --energy --liberty FILE -o FOLDER"
+    name = f"{technology}.toml" if folder else technology  # a user's own has a file
+    command = (
+        f"syq-dse calibrate --technology {name} --energy --liberty FILE -o {folder or 'FOLDER'}"
+    )
     path = price_file(f"{technology}-energy", folder, f"remedy: `{command}`")
     found = records.load(path, CycleEnergy)
     check_technology(path, found.technology, technology)

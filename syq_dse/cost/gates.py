@@ -243,7 +243,10 @@ def load(technology: str, folder: str | None = None) -> GatePrices:
     Args:
         folder: that `syq-dse calibrate` has left; None: the shipped.
     """
-    remedy = f"remedy: `syq-dse calibrate --technology {technology} --liberty FILE -o FOLDER`"
+    name = f"{technology}.toml" if folder else technology  # a user's own has a file
+    remedy = (
+        f"remedy: `syq-dse calibrate --technology {name} --liberty FILE -o {folder or 'FOLDER'}`"
+    )
     try:
         path = price_file(technology, folder, remedy)
         found = records.load(path, GatePrices)

@@ -61,7 +61,7 @@ def trained(folder: Path, point: Point, training: Path | None = None) -> Trained
     name = point.name.rpartition("-")[2]
     raise InputError(
         f"{folder}: point {name} has not been trained; remedy: `syq-dse validate {folder} --points "
-        f"{name}`, or --training FOLDER of `syq-dse train`"
+        f"{name}`, or give what `syq-dse train` has left of it"
     )
 
 

@@ -59,8 +59,11 @@ def compare(first: Path, second: Path) -> Comparison:
     studies = [run.read_record(folder).study for folder in (first, second)]
     common = [name for name in fronts[0]["objectives"] if name in fronts[1]["objectives"]]
     if len(common) < 2:
-        asked = " and ".join(", ".join(front["objectives"]) for front in fronts)
-        raise InputError(f"{second}: needs two objectives of {first}, got {asked}")
+        asked = "; ".join(
+            f"{folder} has {', '.join(front['objectives'])}"
+            for folder, front in zip((first, second), fronts, strict=True)
+        )
+        raise InputError(f"{second}: two objectives must be those of {first}; {asked}")
     values = [_values(front, common) for front in fronts]
     both = np.vstack(values)
     worst, best = both.max(axis=0), both.min(axis=0)

@@ -137,21 +137,25 @@ function watchFront() {
 // The table
 
 function conditions() {
-  const parts = byId("filter").value.split(/[\s,;]+/).filter((part) => part);
+  const typed = byId("filter").value.toLowerCase()
+    .replace(/(\d),(?=\d{3}\b)/g, "$1").replace(/\s*(>=|<=|=|>|<)\s*/g, "$1");
+  const parts = typed.split(/[\s,;]+/).filter((part) => part);
   const made = [], wrong = [];
   for (const part of parts) {
     const match = part.match(/^([a-z0-9_]+)(>=|<=|=|>|<)(.+)$/);
-    if (match && match[1] in index) {
+    const number = match && !Number.isNaN(Number(match[3]));
+    if (match && match[1] in index && (number || match[2] === "=")) {
       const at = index[match[1]], asked = Number(match[3]), given = match[3];
       const scale = columns[at].percent ? 100 : 1;
       made.push((row) => {
         const value = typeof row[at] === "number" ? scale * row[at] : row[at];
-        if (Number.isNaN(asked)) return match[2] === "=" && String(value) === given;
+        if (Number.isNaN(asked)) return String(value).toLowerCase() === given;
         return { ">": value > asked, "<": value < asked, ">=": value >= asked, "<=": value <= asked,
           "=": value === asked }[match[2]];
       });
     } else if (match) wrong.push(part);
-    else made.push((row) => row.some((value) => String(value).includes(part)));
+    else if (part in data.named) made.push((row) => row[0] === data.named[part]);
+    else made.push((row) => row.some((value) => String(value).toLowerCase().includes(part)));
   }
   return { made, wrong };
 }
@@ -169,7 +173,7 @@ function filter() {
   }
   first = 0;
   byId("filter-note").textContent = wrong.length
-    ? `unknown column: ${wrong.join(", ")}; columns: ${columns.map((column) => column.name).join(", ")}`
+    ? `not understood: ${wrong.join(", ")}; columns: ${columns.map((column) => column.name).join(", ")}`
     : `${shown.length.toLocaleString("en-US")} of ${names.length.toLocaleString("en-US")} points` +
       (brushed ? ", of those marked in the plot" : "");
   fillTable();

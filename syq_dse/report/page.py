@@ -98,6 +98,7 @@ def page(folder: Path, front: Mapping[str, Any], record: Record) -> str:
         css=parts["css"],
         bokeh=bokeh,
         head=_head(front, rows),
+        hint=f"fps&gt;1000 {'lut&lt;50000' if 'lut' in front['points'][0] else 'knee'}",
         front=divs["front"],
         heat="".join(
             f"<h3>{title}</h3><p class='soft'>{note}</p>{divs[name]}"
@@ -314,7 +315,9 @@ def _measured_section(div: str | None, front: Mapping[str, Any]) -> str:
 
 def _provenance(front: Mapping[str, Any]) -> str:
     sources = {row["accuracy_source"] for row in front["points"]}
-    lines = {"accuracy": f"{', '.join(sorted(sources))}: {front['accuracy_note']}"}
+    note = front["accuracy_note"]
+    kinds = ", ".join(sorted(sources))
+    lines = {"accuracy": note if note.startswith(kinds) else f"{kinds}; {note}"}
     lines |= {name: str(text) for name, text in front["provenance"].items()}
     return "".join(
         f"<dt>{html.escape(LABELS.get(name, name))}</dt><dd>{html.escape(text)}</dd>"
@@ -354,7 +357,7 @@ _TEMPLATE = """<!doctype html>
 </section>
 <section aria-labelledby="h-points"><h2 id="h-points">Points</h2>
 <div class="row"><label for="filter">Filter</label>
-<input id="filter" type="text" placeholder="fps&gt;1000 lut&lt;50000 p01">
+<input id="filter" type="text" placeholder="{hint}">
 <button type="button" id="clear">all points</button></div>
 <p class="soft" id="filter-note" role="status"></p>
 <div class="scroll" tabindex="0" role="region" aria-label="Points of the front">

@@ -109,6 +109,7 @@ def heat_maps(
     if not ids:
         return {}
     ids = evenly(ids, MOST_COLUMNS)
+    shown = "" if len(ids) == len(rows) else f"{len(ids)} of {len(rows):,} "
     layers = [layer for layer in details[ids[0]]["layers"] if layer[1] is not None]
     names = [str(layer[0]) for layer in layers]
     held = {point: {str(layer[0]): layer for layer in details[point]["layers"]} for point in ids}
@@ -117,13 +118,12 @@ def heat_maps(
         return [[value(held[point][name]) for point in ids] for name in names]
 
     return {
-        "heat-weights": _heat("heat-weights", ids, names, grid(lambda of: weight_bits(of[1])), 8),
-        "heat-scales": _heat(
-            "heat-scales", ids, names, grid(lambda of: GRANULARITIES.get(of[2], 1)), 4
-        ),
-        "heat-activations": _heat(
-            "heat-activations", ids, names, grid(lambda of: of[5] if of[5] else math.nan), 8
-        ),
+        name: _heat(name, ids, names, grid(value), top, f"{shown}points along the front")
+        for name, value, top in (
+            ("heat-weights", lambda of: weight_bits(of[1]), 8),
+            ("heat-scales", lambda of: GRANULARITIES.get(of[2], 1), 4),
+            ("heat-activations", lambda of: of[5] if of[5] else math.nan, 8),
+        )
     }
 
 
@@ -133,6 +133,7 @@ def _heat(
     layers: Sequence[str],
     values: Sequence[Sequence[float]],
     top: int,
+    label: str,
 ) -> figure:
 
     count, points = len(layers), len(ids)
@@ -146,7 +147,7 @@ def _heat(
         tools="",
         background_fill_alpha=0,
         border_fill_alpha=0,
-        x_axis_label="points along the front",
+        x_axis_label=label,
     )
     colours = LinearColorMapper(palette=Cividis[top], low=0.5, high=top + 0.5)
     cells = ColumnDataSource(
@@ -233,6 +234,10 @@ def measured_plot(front: Mapping[str, Any]) -> figure | None:
             )
         )  # fmt: skip
     drawn = plot.scatter("x", "y", source=source, size=9, color=colour)
+    for of, names in ((plot.x_range, ("x_low", "x_high")), (plot.y_range, ("y_low", "y_high"))):
+        ends = [value for name in names for value in source.data[name]]
+        pad = 0.05 * (max(ends) - min(ends)) or 0.5
+        of.start, of.end = min(ends) - pad, max(ends) + pad
     values = np.array([[of["accuracy"], row["accuracy"]] for row, of in pairs]) * 100
     ends = [float(values.min()), float(values.max())]
     plot.line(ends, ends, line_dash="dashed", color=COLOURS["dominated"])

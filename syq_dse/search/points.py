@@ -125,10 +125,14 @@ def row_of(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named_of(rows: list[dict[str, Any]], objectives: Sequence[str]) -> list[str]:
-    """The ids of NAMED; the knee is that of the objectives."""
+    """The ids of NAMED; the knee is that of the objectives.
+
+    The smallest has the least of the first resource among them, else the least filled part.
+    """
     accuracy = [row["accuracy"] for row in rows]
     fps = [row["fps"] for row in rows]
-    used = [row["utilization"] for row in rows]
+    size = next((name for name in objectives if name in (*COUNTED, "area")), "utilization")
+    used = [row[COLUMN_OF.get(size, size)] for row in rows]
     picks = (
         knee(*(_goal(rows, name) for name in objectives)),
         max(range(len(rows)), key=lambda i: (accuracy[i], fps[i], -used[i])),

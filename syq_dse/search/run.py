@@ -413,9 +413,18 @@ def read_record(folder: Path) -> Record:
     if not path.is_file():
         raise InputError(f"{folder}: holds no run ({STUDY} is missing)")
     data = records.read(path)
+    check_format(data, path)
+    return records.structure(data, Record, str(path))
+
+
+def check_format(data: Mapping[str, Any], path: Path) -> None:
+    """Refuse a study.toml of a newer format.
+
+    Raises:
+        InputError: it is.
+    """
     if isinstance(data.get("format"), int) and data["format"] > VERSION:
         raise InputError(f"{path}: is of format {data['format']}, this version reads {VERSION}")
-    return records.structure(data, Record, str(path))
 
 
 @contextmanager

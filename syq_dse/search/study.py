@@ -57,10 +57,15 @@ class Study:
 def differences(one: Study, other: Study) -> list[str]:
     """The settings in which two studies differ, as `name: this, not that`."""
     return [
-        f"{name}: {mine!r}, not {theirs!r}"
+        f"{name}: {_words(mine)}, not {_words(theirs)}"
         for name, mine, theirs in _pairs(one, other)
         if mine != theirs
     ]
+
+
+def _words(value: object) -> str:
+    """A setting as the command line takes it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _pairs(one: Study, other: Study) -> list[tuple[str, object, object]]:

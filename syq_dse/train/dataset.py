@@ -103,7 +103,7 @@ def load(
     file = records.load(path, DatasetFile)
     if file.format == "folder":
         if data is None:
-            raise InputError(f"{file.name}: has no place of its own; give --data FOLDER")
+            raise InputError(f"{file.name}: lies in no known folder; give it with --data FOLDER")
         train, test = _folders(network, file, data)
     else:
         where = _Where(file, data, cache or catalogue.cache_folder("data"), progress)

@@ -194,6 +194,7 @@ CALLS: list[tuple[tuple[str, ...], int]] = [
     (("calibrate", "--family", "xc7", "--unit", "add", "--refit", *BRIEF), 2),
     (("calibrate", "--technology", "silicon.toml", "--liberty", "cells.lib", "--refit", *BRIEF), 1),
     (("doctor",), 1),
+    (("completion", "bash"), 1),
 ]
 """A command whose arguments are mutated, and how often; every command is there."""
 

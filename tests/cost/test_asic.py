@@ -292,11 +292,15 @@ def test_provenance_has_the_errors_of_the_prices(name: str) -> None:
     [(gates.load, ""), (cycle_energy.load, " --energy"), (clock.load, " --clock")],
 )
 def test_message_of_prices_that_are_not_there(load: Any, option: str, tmp_path: Path) -> None:
-    remedy = f"remedy: `syq-dse calibrate --technology mine{option} --liberty FILE -o FOLDER`"
-    for folder, message in ((None, "unknown calibration 'mine"), (str(tmp_path), "no such file")):
+    own = str(tmp_path)
+    for folder, name, place, message in (
+        (None, "mine", "FOLDER", "unknown calibration 'mine"),
+        (own, "mine.toml", own, "no such file"),
+    ):
+        command = f"syq-dse calibrate --technology {name}{option} --liberty FILE -o {place}"
         with pytest.raises(InputError, match=message) as caught:
             load("mine", folder)
-        assert str(caught.value).endswith(remedy)
+        assert str(caught.value).endswith(f"remedy: `{command}`")
 
 
 @pytest.mark.parametrize("area", [0.0, -1.0, float("nan"), 1e6])

@@ -237,7 +237,19 @@ def test_the_table_sorts_and_filters(folder: Path, written: Path, browser: Any) 
     kept = {row["point"] for row in rows if row["lut"] > middle}
     assert set(column(1)) == kept
     shown.find_element(By.ID, "filter").send_keys(" nonsense>1")
-    assert "unknown column" in shown.find_element(By.ID, "filter-note").text
+    assert "not understood: nonsense>1" in shown.find_element(By.ID, "filter-note").text
+    field = shown.find_element(By.ID, "filter")
+    for typed, wanted in (
+        (f"LUT > {middle:,}", kept),  # as people type it
+        ("Knee", {run.read_front(folder)["named"]["knee"]}),
+        ("lut<abc", None),
+    ):
+        field.clear()
+        field.send_keys(typed)
+        if wanted is None:
+            assert "not understood: lut<abc" in shown.find_element(By.ID, "filter-note").text
+        else:
+            assert set(column(1)) == wanted
     shown.find_element(By.ID, "clear").click()
     assert len(column(1)) == PAGE
 

@@ -79,7 +79,7 @@ def test_named_points_and_rows(objectives: tuple[str, ...]) -> None:
     for name, column, best in (
         ("most-accurate", "accuracy", max),
         ("fastest", "fps", max),
-        ("smallest", "utilization", min),
+        ("smallest", "lut", min),
     ):
         assert named[name][column] == best(row[column] for row in made.rows)
     goals = {

@@ -184,7 +184,7 @@ def test_folders_of_pictures(tmp_path: Path) -> None:
         dataset.load(net, "imagenet", tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         dataset.load(net, "imagenet", tmp_path / "none")
-    with pytest.raises(InputError, match="imagenet: has no place of its own; give --data FOLDER"):
+    with pytest.raises(InputError, match="imagenet: lies in no known folder; give it with"):
         dataset.load(net, "imagenet")
 
 
