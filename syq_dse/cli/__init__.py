@@ -55,6 +55,13 @@ class Interrupted(SyqDseError):
     exit_code = 130  # 128 + SIGINT, as a shell reports it
 
 
+def interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: a storage or a lock may turn it into one of its own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
 class _Lazy(click.Group):
     """A group that imports a command's module when that command is called."""
 
@@ -78,6 +85,10 @@ class _Lazy(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt as error:  # click itself would print an empty line for it
             raise Interrupted(str(error) or "interrupted") from None
+        except RuntimeError as error:  # "release unlocked lock", where it fell into a wait
+            if not interrupted(error):
+                raise
+            raise Interrupted("interrupted") from None
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from syq_dse import catalogue, network, records
+from syq_dse.cli import interrupted
 from syq_dse.cli.output import (
     print_json,
     print_note,
@@ -155,13 +156,6 @@ def command(
             if trainings - made < seeds:
                 why = f"a further point takes {seeds}"
             print_text(f"{made} of {trainings} trainings: {why}")
-
-
-def interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: a storage may turn it into one of its own."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__context__
-    return error is not None
 
 
 def _study(study_file: str | None, given: dict[str, Any], resumed: Path | None) -> Any:

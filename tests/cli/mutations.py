@@ -391,7 +391,7 @@ def changed(document: Any, rng: random.Random) -> Any:
                         break
                 holder[last] = copy.deepcopy(other)
             case _:
-                holder[last] = rng.choice(VALUES)
+                holder[last] = copy.deepcopy(rng.choice(VALUES))  # else a list comes into itself
     return out
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from syq_dse import __version__
 
-from .workbench import REPOSITORY, SMALL_SPACE, process
+from .workbench import REPOSITORY, SMALL_SPACE, Done, Run, process
 
 HEAVY = ("scipy", "pandas", "optuna", "torch", "matplotlib", "rich", "sqlalchemy", "moocore")
 
@@ -153,6 +153,19 @@ def test_ctrl_c_before_anything_was_written_offers_no_resuming(tmp_path: Path) -
         cwd=tmp_path,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "syq-dse: interrupted\n")
+
+
+def test_ctrl_c_that_falls_into_a_lock_is_one_line(
+    cli: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(name: str) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("release unlocked lock")  # as threading does then
+
+    monkeypatch.setattr("syq_dse.network.load", load)
+    assert cli("networks") == Done(130, "", "syq-dse: interrupted\n")
 
 
 def test_ctrl_c_while_hardware_is_described_is_one_line(workplace: Path) -> None:
