@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from syq_dse.cli.output import (
     print_warnings,
     progress_bar,
 )
-from syq_dse.cli.paths import DATASET, NETWORK, PATH, RECIPE, STUDY, TARGET
+from syq_dse.cli.paths import DATASET, NETWORK, PATH, RECIPE, STUDY, TARGET, words
 from syq_dse.errors import InputError
 
 
@@ -40,14 +41,26 @@ from syq_dse.errors import InputError
     type=STUDY,
     help="Settings: a shipped study or a TOML file, such as a run's.",
 )
-@click.option("--objective", "objectives", multiple=True, help="Repeat, 2 to 4.  [accuracy, fps]")
+@click.option(
+    "--objective",
+    "objectives",
+    multiple=True,
+    shell_complete=words(lambda: import_module("syq_dse.search.problem").OBJECTIVES),
+    help="Repeat, 2 to 4.  [accuracy, fps]",
+)
 @click.option("--fps", type=float, help="Least images a second.")
 @click.option("--area-mm2", type=float, help="Budget of a technology [mm2].  [its own]")
 @click.option("--node", "node_nm", type=float, help="Scale a technology to this node [nm].")
 @click.option("--limit", type=float, help="Most of each resource to fill, 0 to 1.  [0.8]")
 @click.option("--clock", "clock_mhz", type=float, help="Clock [MHz].  [the target's]")
 @click.option("--profile", help="Sensitivity profile, or none.  [the network's, where shipped]")
-@click.option("--sampler", help="exact, nsga2, nsga3, tpe, gp, random or all.  [exact]")
+@click.option(
+    "--sampler",
+    shell_complete=words(
+        lambda: ("exact", *import_module("syq_dse.search.samplers").SAMPLERS, "all")
+    ),
+    help="exact, nsga2, nsga3, tpe, gp, random or all.  [exact]",
+)
 @click.option("--unseeded", is_flag=True, help="Do not start samplers from the exact front.")
 @click.option("--repeats", type=int, help="Seeds of each sampler with --sampler all.  [5]")
 @click.option("--trials", type=int, help="Designs that the sampler proposes.  [2000]")

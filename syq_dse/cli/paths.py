@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ class _Path(click.Path):
             self.fail("must not be empty; '.' is the folder of now", param, ctx)
         return super().convert(value, param, ctx)
 
+
+Completed = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 PATH = _Path(path_type=Path)
 
@@ -65,6 +68,21 @@ TECHNOLOGY = _Named("technology", ("hwmodels", "asic"))
 STUDY = _Named("study", ("studies", ""))
 RECIPE = _Named("recipe", ("models", "recipes"))
 DATASET = _Named("dataset", ("models", "datasets"))
+
+
+def words(names: Callable[[], Iterable[str]]) -> Completed:
+    """How the shell completes an option whose values are few.
+
+    Args:
+        names: gives them; what it needs is loaded when somebody presses Tab.
+    """
+
+    def complete(
+        ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [CompletionItem(name) for name in names() if name.startswith(incomplete)]
+
+    return complete
 
 
 class _Point(click.ParamType[str]):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
 
-from syq_dse.cli.paths import PATH
+from syq_dse.cli.paths import PATH, words
 from syq_dse.errors import InputError
 
 NEEDS = {
@@ -20,6 +20,15 @@ NEEDS = {
 """The figures, and what a run lacks of which one cannot be drawn."""
 
 
+def _axes() -> Iterable[str]:
+    from syq_dse.report import front_plot
+
+    return front_plot.AXES
+
+
+COLUMNS = words(_axes)
+
+
 @click.command()
 @click.argument("run", type=PATH)
 @click.option("-o", "--out", type=PATH, help="Folder.  [default: the run]")
@@ -30,8 +39,18 @@ NEEDS = {
     multiple=True,
     help="Repeat; all: those that the run has the data of.  [front]",
 )
-@click.option("--x", "x_axis", help="Column of front.csv on the front's x axis.  [2nd objective]")
-@click.option("--y", "y_axis", help="Column of front.csv on the front's y axis.  [1st objective]")
+@click.option(
+    "--x",
+    "x_axis",
+    shell_complete=COLUMNS,
+    help="Column of front.csv on the front's x axis.  [2nd objective]",
+)
+@click.option(
+    "--y",
+    "y_axis",
+    shell_complete=COLUMNS,
+    help="Column of front.csv on the front's y axis.  [1st objective]",
+)
 def command(
     run: Path,
     out: Path | None,

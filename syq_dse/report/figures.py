@@ -16,6 +16,7 @@ from syq_dse.records import make_folder, write_bytes
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Formatter
 
 LONGEST = 24
 """Characters of a name; of a longer one the middle is left out."""
@@ -65,15 +66,22 @@ def logarithmic(axis: Axis, low: float, high: float) -> None:
     Args:
         low, high: of what is drawn, above 0.
     """
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     decades = math.log10(high / low)
     if decades < NARROW:
         axis.set_major_locator(MaxNLocator(5))
     else:
         axis.set_major_locator(LogLocator(subs=(1.0,) if decades > WIDE else (1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_major_formatter(plain())
     axis.set_minor_formatter(NullFormatter())
+
+
+def plain() -> Formatter:
+    """Numbers as people write them: no powers of ten beside the axis."""
+    from matplotlib.ticker import FuncFormatter
+
+    return FuncFormatter(lambda value, _: f"{value:,.10g}")
 
 
 def save(figure: Figure, out: Path, name: str) -> list[Path]:

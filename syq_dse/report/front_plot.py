@@ -12,7 +12,7 @@ import moocore
 
 from syq_dse.errors import InputError, unknown
 from syq_dse.records import make_folder, write_bytes, write_text
-from syq_dse.report.figures import evenly, logarithmic
+from syq_dse.report.figures import evenly, logarithmic, plain
 from syq_dse.search import run
 from syq_dse.search.points import COLUMN_OF
 from syq_dse.search.problem import MAXIMISED
@@ -123,6 +123,8 @@ def draw(front: dict[str, Any], x: str, y: str) -> Figure:
         if name in LOG and positive:
             scale("log")
             logarithmic(axis, min(positive), max(positive))
+        else:
+            axis.set_major_formatter(plain())
     share = 100 * front["limit"]
     axes.set_title(
         f"{front['network']} on {front['target']}, {front['clock_mhz']:g} MHz, "

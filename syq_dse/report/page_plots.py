@@ -65,13 +65,14 @@ def front_plot(front: Mapping[str, Any]) -> figure:
     plot.toolbar.active_scroll = None
     plot.xaxis.ticker, plot.yaxis.ticker = FixedTicker(ticks=[]), FixedTicker(ticks=[])
     renderers = []
+    points = front["points"]
+    kinds = {"dominated" if p.get("dominated") else p["accuracy_source"] for p in points}
     for kind in SOURCES:
         empty: dict[str, list[Any]] = {
             name: [] for name in ("x", "y", "low", "high", "point", "tip")
         }
         source = ColumnDataSource(empty, name=f"source-{kind}")
-        present = kind in {row["accuracy_source"] for row in front["points"]}
-        label = {"legend_label": kind} if present else {}
+        label = {"legend_label": kind} if kind in kinds else {}
         plot.add_layout(
             Whisker(
                 base="x", lower="low", upper="high", source=source, line_color=COLOURS[kind],
