@@ -40,7 +40,7 @@ FAMILIES = list(synthesis.COMMANDS)
 @click.option("--jobs", type=click.IntRange(1, 1024), help="Runs of Yosys at a time.  [processors]")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=click.FloatRange(0, 1e6, min_open=True),
     default=600,
     show_default=True,
     help="Seconds for one run of Yosys.",

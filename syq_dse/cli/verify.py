@@ -32,7 +32,7 @@ SHOWN = ("lut", "ff", "dsp", "bram18", "uram", "gate_equivalents")
 @click.option("--jobs", type=click.IntRange(1, 1024), help="Runs of Yosys at a time.  [processors]")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=click.FloatRange(0, 1e6, min_open=True),
     default=3600,
     show_default=True,
     help="Seconds for one run of Yosys.",

@@ -23,6 +23,7 @@ from syq_dse.rtl.calibrate import Progress, draw_of, draws, in_batches
 from syq_dse.rtl.energy_calibration import small
 from syq_dse.rtl.fit import FOLDS, weighted_nnls
 from syq_dse.rtl.liberty import Library
+from syq_dse.rtl.runs import natural
 from syq_dse.rtl.samples import Sample
 from syq_dse.technology import FAMILY, Technology
 
@@ -199,8 +200,8 @@ def read(path: Path) -> list[Timed]:
             return [
                 Timed(
                     unit=row["unit"],
-                    run=int(row["run"]),
-                    seed=int(row["seed"]),
+                    run=natural(row["run"]),
+                    seed=natural(row["seed"]),
                     parameters=json.loads(row["parameters"]),
                     path_ns=float(row["path_ns"]),
                 )

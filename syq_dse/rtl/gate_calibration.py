@@ -23,6 +23,7 @@ from syq_dse.rtl import calibrate, gates, yosys
 from syq_dse.rtl.calibrate import Drawn, Progress, draw_of, draws
 from syq_dse.rtl.fit import DIGITS, FOLDS, ROBUST_STEPS, ranges, weighted_nnls
 from syq_dse.rtl.liberty import Library
+from syq_dse.rtl.runs import natural
 from syq_dse.rtl.samples import Sample
 from syq_dse.technology import FAMILY, Technology
 
@@ -351,8 +352,8 @@ def read(path: Path) -> list[Run]:
         return [
             Run(
                 unit=row["unit"],
-                run=int(row["run"]),
-                seed=int(row["seed"]),
+                run=natural(row["run"]),
+                seed=natural(row["seed"]),
                 parameters=json.loads(row["parameters"]),
                 features=json.loads(row["features"]),
                 **{name: float(row[name]) for name in COLUMNS[5:]},

@@ -98,6 +98,9 @@ def _run(row: Mapping[str, Any], place: str) -> Run:
     ):
         raise InputError(f"{place}: parameters must be numbers and texts, got {parameters!r}")
     made = {name: cells[f"synthesised_{name}"] for name in SYNTHESISED}
+    for name in ("run", "seed"):  # which are whole, or the record refuses them
+        if isinstance(cells[name], int) and cells[name] < 0:
+            raise InputError(f"{place}: {name} must be a number from 0 on, got {cells[name]}")
     for name in ("memory_lut", "memory_halves", *(f"counted_{name}" for name in RESOURCES)):
         if not isinstance(cells[name], int) or cells[name] < 0:
             raise InputError(f"{place}: {name} must be a number from 0 on, got {cells[name]!r}")
@@ -110,6 +113,18 @@ def _run(row: Mapping[str, Any], place: str) -> Run:
         "synthesised": made | {"cells": cells["cells"]},
     }
     return replace(records.structure(data, Run, place), parameters=parameters)
+
+
+def natural(cell: str) -> int:
+    """A number of a run, or its seed.
+
+    Raises:
+        ValueError: it is none, or below 0.
+    """
+    value = int(cell)
+    if value < 0:
+        raise ValueError(f"run and seed must be numbers from 0 on, got {value}")
+    return value
 
 
 def _json(cell: str, place: str) -> Any:

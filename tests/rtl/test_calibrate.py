@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -479,3 +480,14 @@ def test_the_figure_has_a_panel_a_unit(quick: list[list[str]], tmp_path: Path) -
     path.write_text(",".join(runs.COLUMNS) + "\n")
     with pytest.raises(InputError, match=r"has no runs$"):
         scatter(path)
+
+
+@pytest.mark.parametrize("column", ["run", "seed"])
+def test_a_sample_drawn_by_a_negative_number_is_refused(column: str) -> None:
+    """Generators of random numbers take none."""
+    shipped = catalogue.folder("hwmodels") / "calibration" / "xc7_samples.csv"
+    row = next(csv.DictReader(io.StringIO(shipped.read_text())))
+    with pytest.raises(InputError, match=f"here: {column} must be a number from 0 on, got -1"):
+        runs._run({**row, column: "-1"}, "here")
+    with pytest.raises(ValueError, match="from 0 on, got -1"):
+        runs.natural("-1")
