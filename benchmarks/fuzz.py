@@ -39,7 +39,7 @@ def kind(error: BaseException, case: mutations.Case) -> tuple[str, ...]:
 def main(seed: int, cases: int, command: str = "") -> None:
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", ResourceWarning)  # an interrupt may fall before a `with`
-    os.fsync = lambda handle: None  # type: ignore[assignment]
+    os.fsync = lambda handle: None  # type: ignore[assignment]  # a busy disk takes a second for each
     with tempfile.TemporaryDirectory() as top:
         place = Path(top, "a", "b", "here")
         place.mkdir(parents=True)

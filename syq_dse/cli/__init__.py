@@ -137,13 +137,6 @@ def main() -> None:
 
 def _fail(message: str, exit_code: int) -> NoReturn:
     """Exit with one line on standard error."""
-    line = f"syq-dse: {terminal.printable(message)}"
-    if terminal.is_terminal("err"):
-        from rich.text import Text
-
-        text = Text(line)
-        text.stylize("bold red", 0, len("syq-dse:"))
-        terminal.console("err").print(text, soft_wrap=True)
-    else:
-        click.echo(line, err=True)
+    name = "syq-dse:"
+    terminal.echo(f"{name} {terminal.printable(message)}", "bold red", len(name), "err")
     sys.exit(exit_code)

@@ -159,11 +159,13 @@ def command(
         if trainings:
             again = f"the same command with --resume --out {shlex.quote(str(folder))}"
         raise KeyboardInterrupt(f"interrupted; {again} goes on") from None
-    found = run.read_front(folder)
+    with run.unchanged(folder):
+        found = run.read_front(folder)
+        outside = [] if as_json else _outside(found, folder)
     if as_json:
         print_json({"run": str(folder), **found})
     else:
-        _print(found, folder)
+        _print(found, folder, outside)
         if trainings and made < trainings and minutes is None:
             why = "no point of the front is left to train"
             if trainings - made < seeds:
@@ -216,6 +218,8 @@ def _outside(found: dict[str, Any], folder: Path) -> list[str]:
 
     lines: dict[str, None] = {}
     for point in dict.fromkeys(found["named"].values()):
+        if not (folder / run.POINTS / f"{point}.json").is_file():
+            continue  # a page, too, does without
         for line in run.read_point(folder, point)["cost"].get("warnings", []):
             lines[f"{point}: {line}"] = None
     return list(lines)
@@ -225,7 +229,7 @@ MOST_ROWS = 20
 """Points that the terminal shows besides those with a name; front.csv has all."""
 
 
-def _print(found: dict[str, Any], folder: Path) -> None:
+def _print(found: dict[str, Any], folder: Path, outside: list[str]) -> None:
     rows = found["points"]
     step = -(-len(rows) // MOST_ROWS)
     named = found["named"].values()
@@ -243,7 +247,7 @@ def _print(found: dict[str, Any], folder: Path) -> None:
     print_note(f"accuracy: {found['accuracy_note']}")
     energy = ("energy",) if "energy" in found["objectives"] else ()
     print_sources(found["provenance"], ("lut", "area", "sram", *energy, "node"))
-    print_warnings(_outside(found, folder))
+    print_warnings(outside)
     click.echo(f"run: {folder}")
 
 

@@ -166,12 +166,7 @@ def print_text(text: str, style: str = "") -> None:
         text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
     for line in map(terminal.printable, lines):
-        if style and terminal.is_terminal():
-            from rich.text import Text
-
-            terminal.console().print(Text(line, style=style), soft_wrap=True)
-        else:
-            click.echo(line)
+        terminal.echo(line, style)
 
 
 def print_note(text: str) -> None:

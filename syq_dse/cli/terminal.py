@@ -73,6 +73,23 @@ def console(stream: Stream = "out") -> Console:
     return Console(stderr=stream == "err", highlight=False, soft_wrap=False, **settings)
 
 
+def echo(line: str, style: str = "", styled: int | None = None, stream: Stream = "out") -> None:
+    """Print a line; in a terminal with a style.
+
+    Args:
+        style: as rich names them.
+        styled: so many characters of it; None: all.
+    """
+    if style and is_terminal(stream):
+        from rich.text import Text
+
+        text = Text(line)
+        text.stylize(style, 0, styled)
+        console(stream).print(text, soft_wrap=True)
+    else:
+        click.echo(line, err=stream == "err")
+
+
 def printable(text: str) -> str:
     r"""A text that cannot move the cursor: what does not print is shown as \n, \x1b."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -130,7 +130,7 @@ def _trained(run: Path, point: str) -> Path:
     from syq_dse.interop.point import read_point
     from syq_dse.train.run import INTEGERS
 
-    return Path(trained.trained(run, read_point(run, point)).place) / INTEGERS
+    return trained.training_of(run, read_point(run, point)) / INTEGERS
 
 
 OFF = ("lut", "ff", "gate_equivalents")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from syq_dse import records
-from syq_dse.cost.gates import check_technology, price_file
+from syq_dse.cost.gates import calibrating, check_technology, price_file
 from syq_dse.cost.integers import ints
 from syq_dse.cost.prices import Status, inline
 from syq_dse.cost.units.requant import shared
@@ -194,11 +194,8 @@ def load(technology: str, folder: str | None = None) -> Delays:
     Args:
         folder: that `syq-dse calibrate` has left; None: the shipped.
     """
-    name = f"{technology}.toml" if folder else technology  # a user's own has a file
-    command = (
-        f"syq-dse calibrate --technology {name} --clock --liberty FILE -o {folder or 'FOLDER'}"
-    )
-    path = price_file(f"{technology}-clock", folder, f"remedy: `{command}`")
+    remedy = calibrating(technology, folder, " --clock")
+    path = price_file(f"{technology}-clock", folder, remedy)
     found = records.load(path, Delays)
     check_technology(path, found.technology, technology)
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from syq_dse import records
-from syq_dse.cost.gates import check_technology, price_file
+from syq_dse.cost.gates import calibrating, check_technology, price_file
 from syq_dse.cost.prices import Status
 from syq_dse.errors import InputError
 
@@ -104,11 +104,8 @@ def load(technology: str, folder: str | None = None) -> CycleEnergy:
     Args:
         folder: that `syq-dse calibrate` has left; None: the shipped.
     """
-    name = f"{technology}.toml" if folder else technology  # a user's own has a file
-    command = (
-        f"syq-dse calibrate --technology {name} --energy --liberty FILE -o {folder or 'FOLDER'}"
-    )
-    path = price_file(f"{technology}-energy", folder, f"remedy: `{command}`")
+    remedy = calibrating(technology, folder, " --energy")
+    path = price_file(f"{technology}-energy", folder, remedy)
     found = records.load(path, CycleEnergy)
     check_technology(path, found.technology, technology)
     return found

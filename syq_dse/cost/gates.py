@@ -243,10 +243,7 @@ def load(technology: str, folder: str | None = None) -> GatePrices:
     Args:
         folder: that `syq-dse calibrate` has left; None: the shipped.
     """
-    name = f"{technology}.toml" if folder else technology  # a user's own has a file
-    remedy = (
-        f"remedy: `syq-dse calibrate --technology {name} --liberty FILE -o {folder or 'FOLDER'}`"
-    )
+    remedy = calibrating(technology, folder)
     try:
         path = price_file(technology, folder, remedy)
         found = records.load(path, GatePrices)
@@ -254,6 +251,16 @@ def load(technology: str, folder: str | None = None) -> GatePrices:
         raise InputError(str(error) if remedy in str(error) else f"{error}; {remedy}") from None
     check_technology(path, found.technology, technology)
     return found
+
+
+def calibrating(technology: str, folder: str | None, option: str = "") -> str:
+    """The remedy where prices are missing: the command that makes them.
+
+    A user's own technology, which names a folder, has a file.
+    """
+    name = f"{technology}.toml" if folder else technology
+    place = folder or "FOLDER"
+    return f"remedy: `syq-dse calibrate --technology {name}{option} --liberty FILE -o {place}`"
 
 
 def check_technology(path: Path, found: str, technology: str) -> None:

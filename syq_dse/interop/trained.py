@@ -53,11 +53,20 @@ def trained(folder: Path, point: Point, training: Path | None = None) -> Trained
         if _plain(found.network, found.scheme) != _plain(point.network, point.scheme):
             raise InputError(f"{training}: is of another scheme than point {point.name}")
         return found
+    return read_training(training_of(folder, point), point.network)
+
+
+def training_of(folder: Path, point: Point) -> Path:
+    """The folder of a point's training in its run, of the least seed.
+
+    Raises:
+        InputError: there is none.
+    """
     wanted = _plain(point.network, point.scheme)
     for path in sorted((folder / TRAININGS).glob(f"*/{RESULT}"), key=_seed):
         job = records.read(path).get("job")
         if isinstance(job, dict) and job.get("scheme") == wanted:
-            return read_training(path.parent, point.network)
+            return path.parent
     name = point.name.rpartition("-")[2]
     raise InputError(
         f"{folder}: point {name} has not been trained; remedy: `syq-dse validate {folder} --points "

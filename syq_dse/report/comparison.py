@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from syq_dse.errors import InputError
 from syq_dse.search import run
-from syq_dse.search.points import COLUMN_OF, NAMED
+from syq_dse.search.points import NAMED, column_of
 from syq_dse.search.problem import MAXIMISED
 from syq_dse.search.study import differences
 
@@ -87,10 +87,7 @@ def _values(front: Mapping[str, Any], objectives: Sequence[str]) -> Floats:
     rows = [row for row in front["points"] if not row.get("dominated")]
     return np.array(
         [
-            [
-                (-1 if name in MAXIMISED else 1) * float(row[COLUMN_OF.get(name, name)])
-                for name in objectives
-            ]
+            [(-1 if name in MAXIMISED else 1) * float(row[column_of(name)]) for name in objectives]
             for row in rows
         ]
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,6 +36,30 @@ def evenly(items: Sequence[T], most: int) -> list[T]:
     if len(items) <= most:
         return list(items)
     return [items[round(i)] for i in np.linspace(0, len(items) - 1, most)]
+
+
+def evenly_with(items: Sequence[T], most: int, wanted: Collection[T]) -> list[T]:
+    """All items, or at most so many of them: the wanted, and others evenly along them.
+
+    >>> evenly_with("abcdefg", 4, {"b"})
+    ['a', 'b', 'd', 'g']
+    """
+    if len(items) <= most:
+        return list(items)
+    places = {round(i) for i in np.linspace(0, len(items) - 1, most - len(wanted))}
+    return [item for i, item in enumerate(items) if i in places or item in wanted]
+
+
+def measured_pairs(
+    front: Mapping[str, Any],
+) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Of each point that was measured what had been expected, and its row."""
+    expected = front.get("expected") or {}
+    return [
+        (expected[row["point"]], row)
+        for row in front["points"]
+        if row["accuracy_source"] == "measured" and row["point"] in expected
+    ]
 
 
 def cut(name: str, longest: int = LONGEST) -> str:

@@ -14,7 +14,7 @@ from syq_dse.errors import InputError, unknown
 from syq_dse.records import make_folder, write_bytes, write_text
 from syq_dse.report.figures import evenly, logarithmic, plain
 from syq_dse.search import run
-from syq_dse.search.points import COLUMN_OF
+from syq_dse.search.points import column_of
 from syq_dse.search.problem import MAXIMISED
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def draw_run(
     """
     with run.unchanged(folder):
         front = run.read_front(folder)
-    columns = [COLUMN_OF.get(name, name) for name in front["objectives"]]
+    columns = [column_of(name) for name in front["objectives"]]
     y = y_axis or next((c for c in columns if c == "accuracy"), [*columns, "accuracy"][0])
     x = x_axis or next(c for c in [*columns, "fps", "utilization"] if c != y)
     for name in (x, y):

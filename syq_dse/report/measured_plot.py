@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from syq_dse.report.figures import save, title
+from syq_dse.report.figures import measured_pairs, save, title
 from syq_dse.search import run
 
 if TYPE_CHECKING:
@@ -29,12 +29,7 @@ def draw_run(folder: Path, out: Path) -> list[Path]:
     """
     with run.unchanged(folder):
         front = run.read_front(folder)
-    expected = front.get("expected") or {}
-    pairs = [
-        (expected[row["point"]], row)
-        for row in front["points"]
-        if row["accuracy_source"] == "measured" and row["point"] in expected
-    ]
+    pairs = measured_pairs(front)
     return save(draw(title(front), pairs), out, "measured") if pairs else []
 
 

@@ -11,13 +11,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from syq_dse import __version__, records
 from syq_dse.errors import InputError, one_line
+from syq_dse.report.figures import evenly_with
 from syq_dse.report.front_plot import AXES, LOG, PERCENT
+from syq_dse.report.resources_plot import LABELS as RESOURCES
 from syq_dse.search import run
-from syq_dse.search.points import COLUMN_OF
+from syq_dse.search.points import column_of
 from syq_dse.search.run import Record
 
 PAGE = "report.html"
@@ -33,14 +33,12 @@ RESOURCE_ROWS = 8
 """What the resources of a point take, in rows of layers."""
 
 LABELS = {
-    **AXES,
+    **RESOURCES,
     "point": "point",
     "accuracy_low": "lowest [%]",
     "accuracy_high": "highest [%]",
     "accuracy_source": "accuracy is",
     "dominated": "dominated",
-    "lutram": "LUTs as memory",
-    "dram_bits": "DRAM [bits an image]",
 }
 
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
@@ -90,7 +88,7 @@ def page(folder: Path, front: Mapping[str, Any], record: Record) -> str:
         plots["measured"] = measured
     script, divs = components(plots)
     bokeh = Resources(mode="inline", components=["bokeh"]).render()
-    document = _document(folder, front, record, rows, details)
+    document = _document(folder, front, rows, details)
     files = resources.files("syq_dse.report")
     parts = {name: (files / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
     return _TEMPLATE.format(
@@ -112,7 +110,7 @@ def page(folder: Path, front: Mapping[str, Any], record: Record) -> str:
             for i, name in enumerate(LAYER_COLUMNS)
         ),
         provenance=_provenance(front),
-        again=html.escape("\n".join(_again(folder, record))),
+        again=html.escape("\n".join(_again(folder))),
         version=html.escape(f"syq-dse {record.syq_dse}, page by {__version__}"),
         data=_json(document),
         script=script,
@@ -123,11 +121,9 @@ def page(folder: Path, front: Mapping[str, Any], record: Record) -> str:
 def chosen_rows(front: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The points that a page holds: all, or those with a name and others evenly along the front."""
     rows = list(front["points"])
-    if len(rows) <= MOST_POINTS:
-        return rows
-    named = set(front["named"].values())
-    kept = {round(i) for i in np.linspace(0, len(rows) - 1, MOST_POINTS - len(named))}
-    return [row for i, row in enumerate(rows) if i in kept or row["point"] in named]
+    ids = [row["point"] for row in rows]
+    kept = set(evenly_with(ids, MOST_POINTS, set(front["named"].values())))
+    return [row for row in rows if row["point"] in kept]
 
 
 LAYER_COLUMNS = (
@@ -151,12 +147,8 @@ def read_details(
     named = set(front["named"].values()) & set(ids)
     rows_each = _layers(run.read_point(folder, ids[0])) + RESOURCE_ROWS
     most = max(len(named) + 1, MOST_ROWS // rows_each)
-    if len(ids) > most:
-        places = np.linspace(0, len(ids) - 1, most - len(named))
-        wanted = {ids[round(place)] for place in places} | named
-        ids = [name for name in ids if name in wanted]
     found = {}
-    for name in ids:
+    for name in evenly_with(ids, most, named):
         point = run.read_point(folder, name)
         try:
             found[name] = _details(point)
@@ -209,7 +201,6 @@ def _bound(cost: Mapping[str, Any], used: Sequence[Sequence[Any]]) -> str:
 def _document(
     folder: Path,
     front: Mapping[str, Any],
-    record: Record,
     rows: Sequence[Mapping[str, Any]],
     details: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -228,7 +219,7 @@ def _document(
         }
         for name in names
     ]
-    goals = [COLUMN_OF.get(name, name) for name in front["objectives"]]
+    goals = [column_of(name) for name in front["objectives"]]
     y = "accuracy" if "accuracy" in goals else goals[0]
     x = next((name for name in [*goals, "fps"] if name != y), "fps")
     return {
@@ -239,7 +230,7 @@ def _document(
         "sources": list(page_plots.SOURCES),
         "limit": front["limit"],
         "axes": [x, y],
-        "commands": _point_commands(folder, front, record),
+        "commands": _point_commands(folder, front),
     }
 
 
@@ -259,7 +250,7 @@ def _json(document: Any) -> str:
 # Commands
 
 
-def _point_commands(folder: Path, front: Mapping[str, Any], record: Record) -> list[str]:
+def _point_commands(folder: Path, front: Mapping[str, Any]) -> list[str]:
     """What makes a point a network and hardware; {point} is its id."""
     place = shlex.quote(str(folder))
     lines = [
@@ -272,7 +263,7 @@ def _point_commands(folder: Path, front: Mapping[str, Any], record: Record) -> l
     return lines
 
 
-def _again(folder: Path, record: Record) -> list[str]:
+def _again(folder: Path) -> list[str]:
     """The commands that make the run, and this page, again."""
     place = shlex.quote(str(folder))
     study = shlex.quote(str(folder / "study.toml"))

@@ -19,7 +19,7 @@ from bokeh.models import (
 from bokeh.palettes import Cividis
 from bokeh.plotting import figure
 
-from syq_dse.report.figures import GRANULARITIES, cut, evenly
+from syq_dse.report.figures import GRANULARITIES, cut, evenly, measured_pairs
 from syq_dse.scheme import weight_bits
 
 MOST_COLUMNS = 60
@@ -192,24 +192,18 @@ def _heat(
 
 def measured_plot(front: Mapping[str, Any]) -> figure | None:
     """What was expected of points that were measured since, against what was measured."""
-
-    expected = front.get("expected") or {}
-    pairs = [
-        (row, expected[row["point"]])
-        for row in front["points"]
-        if row["accuracy_source"] == "measured" and row["point"] in expected
-    ]
+    pairs = measured_pairs(front)
     if not pairs:
         return None
     source = ColumnDataSource(
         {
-            "point": [row["point"] for row, _ in pairs],
-            "x": [100 * of["accuracy"] for _, of in pairs],
-            "x_low": [100 * of["accuracy_low"] for _, of in pairs],
-            "x_high": [100 * of["accuracy_high"] for _, of in pairs],
-            "y": [100 * row["accuracy"] for row, _ in pairs],
-            "y_low": [100 * row["accuracy_low"] for row, _ in pairs],
-            "y_high": [100 * row["accuracy_high"] for row, _ in pairs],
+            "point": [row["point"] for _, row in pairs],
+            "x": [100 * of["accuracy"] for of, _ in pairs],
+            "x_low": [100 * of["accuracy_low"] for of, _ in pairs],
+            "x_high": [100 * of["accuracy_high"] for of, _ in pairs],
+            "y": [100 * row["accuracy"] for _, row in pairs],
+            "y_low": [100 * row["accuracy_low"] for _, row in pairs],
+            "y_high": [100 * row["accuracy_high"] for _, row in pairs],
         }
     )
     plot = figure(
@@ -239,7 +233,7 @@ def measured_plot(front: Mapping[str, Any]) -> figure | None:
         ends = [value for name in names for value in source.data[name]]
         pad = 0.05 * (max(ends) - min(ends)) or 0.5
         of.start, of.end = min(ends) - pad, max(ends) + pad
-    values = np.array([[of["accuracy"], row["accuracy"]] for row, of in pairs]) * 100
+    values = np.array([[of["accuracy"], row["accuracy"]] for of, row in pairs]) * 100
     ends = [float(values.min()), float(values.max())]
     plot.line(ends, ends, line_dash="dashed", color=COLOURS["dominated"])
     plot.add_tools(

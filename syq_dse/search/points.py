@@ -30,8 +30,7 @@ AFTER = ("utilization", "energy_uj", "dominated")
 """Columns of front.csv before and behind what the target has of resources; dominated is a point
 that was measured and fell out of the front."""
 
-COLUMN_OF = {"area": "area_um2", "bram": "bram18", "energy": "energy_uj", "latency": "latency_us"}
-"""Columns of objectives that have another name."""
+_COLUMNS = {"area": "area_um2", "bram": "bram18", "energy": "energy_uj", "latency": "latency_us"}
 
 COUNTED = ("lut", "ff", "dsp", "bram", "uram")
 """Objectives that may be 0."""
@@ -53,6 +52,15 @@ class Points:
     rows: tuple[dict[str, Any], ...]
     named: dict[str, str]
     documents: dict[str, dict[str, Any]]
+
+
+def column_of(objective: str) -> str:
+    """The column of front.csv that has an objective.
+
+    >>> column_of("energy"), column_of("lut")
+    ('energy_uj', 'lut')
+    """
+    return _COLUMNS.get(objective, objective)
 
 
 def points_of(problem: Problem, front: Front) -> Points:
@@ -132,7 +140,7 @@ def named_of(rows: list[dict[str, Any]], objectives: Sequence[str]) -> list[str]
     accuracy = [row["accuracy"] for row in rows]
     fps = [row["fps"] for row in rows]
     size = next((name for name in objectives if name in (*COUNTED, "area")), "utilization")
-    used = [row[COLUMN_OF.get(size, size)] for row in rows]
+    used = [row[column_of(size)] for row in rows]
     picks = (
         knee(*(_goal(rows, name) for name in objectives)),
         max(range(len(rows)), key=lambda i: (accuracy[i], fps[i], -used[i])),
@@ -144,7 +152,7 @@ def named_of(rows: list[dict[str, Any]], objectives: Sequence[str]) -> list[str]
 
 def _goal(rows: list[dict[str, Any]], name: str) -> npt.NDArray[np.float64]:
     """An objective of points as a knee takes it: more is better, and ratios count, or points."""
-    values = np.asarray([row[COLUMN_OF.get(name, name)] for row in rows], dtype=np.float64)
+    values = np.asarray([row[column_of(name)] for row in rows], dtype=np.float64)
     if name == "accuracy":
         return values
     if name in MAXIMISED:

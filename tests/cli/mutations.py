@@ -509,7 +509,7 @@ class Bench:
     def cases(self, rng: random.Random) -> Iterator[Case]:
         """Changes files or arguments, without end; each case finds the files restored."""
         while True:
-            if rng.random() < 0.7:
+            if rng.random() < 0.7 and FILES:  # some commands read none of them
                 (chosen,) = rng.choices(FILES, [of[2] for of in FILES])
                 name, arguments, _ = chosen
                 mutated(self.place / name, rng)
